@@ -1,0 +1,45 @@
+"""What a parameter of a family may be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from compress.errors import CompressError
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Field:
+    """The type of one parameter and its bounds, or the names it may take."""
+
+    type: type
+    low: float = 0
+    high: float = 0
+    allowed: tuple[str, ...] = ()
+
+    @property
+    def describe(self) -> str:
+        """The allowed values, for people."""
+        if self.allowed:
+            return ", ".join(self.allowed)
+        kind = "whole numbers" if self.type is int else "numbers"
+        return f"{kind} from {self.low:g} to {self.high:g}"
+
+    def check(self, value: object, source: str) -> None:
+        """Raise ``CompressError`` that gives the value and what is allowed."""
+        if self.allowed:
+            good = value in self.allowed
+        elif self.type is int:
+            good = type(value) is int and self.low <= value <= self.high
+        else:
+            # NaN fails both comparisons.
+            good = (
+                isinstance(value, int | float)
+                and not isinstance(value, bool)
+                and self.low <= value <= self.high
+            )
+        if not good:
+            raise CompressError(f"{source}: {value!r} is not allowed; allowed: {self.describe}")
