@@ -1,0 +1,113 @@
+"""A model is one file: safetensors, with everything needed to open it in the header."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from compress.errors import CompressError
+from compress.models.base import NORMALISATION, DepthNet
+from compress.models.build import build
+from compress.space import Genotype, input_size
+
+FORMAT, VERSION = "compress-model", "1"
+
+
+def save(model: DepthNet, path: str | Path) -> Path:
+    """Write a network to one safetensors file, complete or not at all.
+
+    The header holds the genotype, input size, normalisation, ``model.info`` and a checksum of all
+    of it and the weights. An existing file is replaced only once the new one is on disk.
+    """
+    path = Path(path)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "genotype": model.genotype.to_json(),
+        "size": json.dumps(list(model.size)),
+        "normalisation": json.dumps(NORMALISATION),
+        "info": json.dumps(model.info, sort_keys=True),
+    }
+    header["sha256"] = _checksum(header, tensors)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata=header)
+        with Path(temporary).open("rb") as written:
+            os.fsync(written.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)  # mkstemp makes files for their owner alone
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def load(path: str | Path) -> DepthNet:
+    """Open a network that ``save`` wrote; nothing in the file is ever run or unpickled.
+
+    Raises ``CompressError`` when the file is missing, truncated, of another kind, of a newer
+    version, or changed since it was written.
+    """
+    header, tensors = _read(Path(path))
+    if header.get("format") != FORMAT:
+        raise CompressError(
+            f"{path}: safetensors, but not a compress model (no genotype in its header); "
+            "give a file that compress search or compress train wrote"
+        )
+    if header.get("version") != VERSION:
+        raise CompressError(
+            f"{path}: model format {header.get('version')!r}, this version reads {VERSION!r}; "
+            "install a newer depth-compress"
+        )
+    if header.get("sha256") != _checksum(header, tensors):
+        raise CompressError(f"{path}: changed since it was written (checksum differs)")
+    genotype = Genotype.from_json(header.get("genotype", ""), str(path))
+    # On the meta device a hostile genotype costs no memory; the weights are then taken as read.
+    with torch.device("meta"):
+        model = build(genotype)
+    try:
+        model.load_state_dict(tensors, strict=True, assign=True)
+    except RuntimeError as error:
+        first = str(error).split("\n\t")[1:2] or [str(error)]
+        raise CompressError(f"{path}: weights do not fit the genotype ({first[0]})") from None
+    model.size = input_size(json.loads(header["size"]), f"{path}: size")
+    model.info = json.loads(header["info"])
+    return model.eval()
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.is_file():
+        raise CompressError(f"{path}: there is no such model file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header: dict[str, str] = file.metadata() or {}
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CompressError(
+            f"{path}: not a readable safetensors file, perhaps truncated ({error}); "
+            "give a file that compress search or compress train wrote"
+        ) from None
+
+
+def _checksum(header: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    described: dict[str, Any] = {k: v for k, v in header.items() if k != "sha256"}
+    described["tensors"] = [[k, str(v.dtype), list(v.shape)] for k, v in sorted(tensors.items())]
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    for _, tensor in sorted(tensors.items()):
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
