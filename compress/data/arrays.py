@@ -1,0 +1,224 @@
+"""Frames brought once to the network's input size and kept as memory-mapped arrays."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from compress.data.types import RGB, Depth, Frames
+from compress.errors import CompressError
+
+# Raised when resizing or the layout of a cached folder changes, so that old ones are not read.
+FORMAT = 1
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Frames of one size: ``rgb`` (N, H, W, 3) uint8, ``depth_m`` (N, H, W) float32, 0 = none.
+
+    The arrays are read-only and usually memory maps.
+    """
+
+    rgb: npt.NDArray[np.uint8]
+    depth_m: npt.NDArray[np.float32]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def default_cache_dir() -> Path:
+    """Return ``$COMPRESS_CACHE``, or ``~/.cache/depth-compress`` where it is not set."""
+    chosen = os.environ.get("COMPRESS_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    try:
+        return Path.home() / ".cache" / "depth-compress"
+    except RuntimeError:  # a user without a home folder
+        return Path(tempfile.gettempdir()) / "depth-compress"
+
+
+def resized(
+    frames: Frames,
+    size: tuple[int, int],
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> Arrays:
+    """Return all frames at ``size`` (H, W), from the cache where it has them.
+
+    Colour is resized with antialiasing, depth as ``resize_depth`` does. The cache lies in
+    ``cache_dir`` (``default_cache_dir()``); where it cannot be written the arrays stay in memory,
+    with a warning. ``progress`` gets (frames done, frames in all). Raises ``CompressError`` for a
+    bad size, no frames, or a frame that cannot be read.
+    """
+    height, width = size
+    if height < 1 or width < 1:
+        raise CompressError(f"the size is {height}x{width}; give (H, W) of at least 1x1")
+    if len(frames) == 0:
+        raise CompressError("there are no frames to resize; give a split that has some")
+    folder = (cache_dir or default_cache_dir()).expanduser()
+    key = f"{FORMAT} {frames.fingerprint} {frames.split_hash} {height}x{width}"
+    target = folder / f"frames-{hashlib.sha256(key.encode()).hexdigest()[:20]}"
+    arrays = _load(target, frames.names, size)
+    if arrays is not None:
+        return arrays
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=folder))
+        try:
+            _write(draft, _frames_at(frames, size, progress), frames.names, size)
+            _replace(draft, target, frames.names, size)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        arrays = _load(target, frames.names, size)
+        if arrays is not None:
+            return arrays
+        reason = "what was written does not read back"
+    except OSError as broken:
+        reason = str(broken)
+    warnings.warn(
+        f"the cache {folder} cannot be used ({reason}); the resized frames stay in memory and are "
+        "made again next time: set COMPRESS_CACHE to a folder with room",
+        stacklevel=2,
+    )
+    rgb = np.empty((len(frames), height, width, 3), np.uint8)
+    depth_m = np.empty((len(frames), height, width), np.float32)
+    for i, (colour, depth) in enumerate(_frames_at(frames, size, progress)):
+        rgb[i], depth_m[i] = colour, depth
+    rgb.flags.writeable = depth_m.flags.writeable = False
+    return Arrays(rgb, depth_m, tuple(frames.names))
+
+
+def resize_rgb(rgb: RGB, size: tuple[int, int]) -> RGB:
+    """Resize (H, W, 3) to ``size`` (h, w), antialiased bilinear."""
+    if rgb.shape[:2] == tuple(size):
+        return rgb
+    from PIL import Image
+
+    bilinear = Image.Resampling.BILINEAR  # Pillow widens the kernel when shrinking
+    return np.asarray(Image.fromarray(rgb).resize((size[1], size[0]), bilinear))
+
+
+def resize_depth(depth_m: Depth, size: tuple[int, int]) -> Depth:
+    """Resize (H, W) metres to ``size`` (h, w) without mixing depths or losing sparse ones.
+
+    Each target cell takes the measured pixel of its own area that is nearest to its centre, 0
+    if there is none; where the target is finer than the source, the nearest pixel.
+    """
+    if depth_m.shape == tuple(size):
+        return depth_m
+    order, starts = _cells(depth_m.shape[0], depth_m.shape[1], *size)
+    values = depth_m.ravel()[order]
+    rank = np.where(values > 0, np.arange(values.size, dtype=np.int32), values.size - 1)
+    # Ranks ascend within a cell, so a cell with nothing measured keeps the very last value, which
+    # is some other cell's: tell it by its rank lying outside the cell, or by being 0 itself.
+    first = np.minimum.reduceat(rank, starts)
+    inside = first < np.append(starts[1:], values.size)
+    return np.where(inside, values[first], np.float32(0)).reshape(size)
+
+
+@functools.lru_cache(maxsize=8)
+def _cells(
+    height: int, width: int, rows: int, columns: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Flat source indices grouped by target cell, nearest to its centre first, and group starts."""
+    source_y, cell_y, off_y = _axis(height, rows)
+    source_x, cell_x, off_x = _axis(width, columns)
+    # In units of 1 / (2 * rows * columns) pixels distances are whole, and equal ones tie exactly.
+    distance = ((off_y * columns)[:, None] ** 2 + (off_x * rows)[None] ** 2).ravel()
+    cell = (cell_y[:, None] * columns + cell_x[None]).ravel()
+    source = (source_y[:, None] * width + source_x[None]).ravel()
+    order = np.lexsort((distance, cell))  # stable: ties go to the upper left
+    starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
+    return source[order].astype(np.int32), starts
+
+
+def _axis(
+    length: int, cells: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Along one axis: source pixels, the cell each serves, 2 * cells * their distance."""
+    source = np.arange(length)
+    cell = (2 * source + 1) * cells // (2 * length)  # the cell that holds the pixel's centre
+    empty = np.setdiff1d(np.arange(cells), cell)
+    nearest = (2 * empty + 1) * length // (2 * cells)  # the pixel that holds the cell's centre
+    source, cell = np.concatenate([source, nearest]), np.concatenate([cell, empty])
+    return source, cell, (2 * source + 1) * cells - (2 * cell + 1) * length
+
+
+def _frames_at(
+    frames: Frames, size: tuple[int, int], progress: Progress | None
+) -> Iterator[tuple[RGB, Depth]]:
+    for i, sample in enumerate(frames):
+        yield resize_rgb(sample.rgb, size), resize_depth(sample.depth_m, size)
+        if progress is not None:
+            progress(i + 1, len(frames))
+
+
+def _shapes(count: int, size: tuple[int, int]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {"rgb.npy": ("|u1", (count, *size, 3)), "depth_m.npy": ("<f4", (count, *size))}
+
+
+def _write(
+    folder: Path, pairs: Iterator[tuple[RGB, Depth]], names: Sequence[str], size: tuple[int, int]
+) -> None:
+    """Stream frames to .npy files; a full disk is an ``OSError``, as it is not in a memory map."""
+    shapes = _shapes(len(names), size)
+    with (folder / "rgb.npy").open("wb") as rgb, (folder / "depth_m.npy").open("wb") as depth_m:
+        for file, (kind, shape) in zip((rgb, depth_m), shapes.values(), strict=True):
+            header = {"descr": kind, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+        for colour, depth in pairs:
+            rgb.write(np.ascontiguousarray(colour).tobytes())
+            depth_m.write(np.ascontiguousarray(depth, dtype="<f4").tobytes())
+        _settle(rgb)
+        _settle(depth_m)
+    with (folder / "frames.json").open("wb") as index:
+        index.write(json.dumps({"format": FORMAT, "names": list(names)}).encode())
+        _settle(index)
+
+
+def _settle(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _replace(draft: Path, target: Path, names: Sequence[str], size: tuple[int, int]) -> None:
+    """Rename ``draft`` to ``target`` unless another process has put a whole one there."""
+    if target.exists() and _load(target, names, size) is None:
+        shutil.rmtree(target)
+    try:
+        draft.rename(target)
+    except OSError:
+        if _load(target, names, size) is None:
+            raise
+
+
+def _load(folder: Path, names: Sequence[str], size: tuple[int, int]) -> Arrays | None:
+    """Open a cached folder; None where anything about it is not as it was written."""
+    try:
+        index = json.loads((folder / "frames.json").read_bytes())
+        if index != {"format": FORMAT, "names": list(names)}:
+            return None
+        found = []
+        for file, (kind, shape) in _shapes(len(names), size).items():
+            array = np.load(folder / file, mmap_mode="r", allow_pickle=False)
+            whole = array.offset + array.nbytes == (folder / file).stat().st_size
+            if array.dtype != np.dtype(kind) or array.shape != shape or not whole:
+                return None
+            found.append(array)
+    except (OSError, ValueError, EOFError, SyntaxError, AttributeError):
+        return None
+    return Arrays(found[0], found[1], tuple(names))

@@ -1,0 +1,99 @@
+"""What a data set hands to the rest of the program."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+RGB = npt.NDArray[np.uint8]
+Depth = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One frame at its native resolution.
+
+    ``rgb`` is (H, W, 3) uint8; ``depth_m`` is (H, W) float32 in metres, 0 where nothing was
+    measured (never NaN, negative or infinite).
+    """
+
+    rgb: RGB
+    depth_m: Depth
+    name: str
+
+
+class Frames(ABC):
+    """A read-only sequence of samples: one split of one data set."""
+
+    @property
+    @abstractmethod
+    def names(self) -> Sequence[str]:
+        """A stable name for each frame, in order."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Read frame ``index``; a broken file raises ``CompressError`` that names it."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for index in range(len(self)):
+            yield self[index]
+
+    @property
+    def split_hash(self) -> str:
+        """12 hex digits that name exactly this list of frames."""
+        return hashlib.sha256("\n".join(self.names).encode()).hexdigest()[:12]
+
+    @property
+    def fingerprint(self) -> str:
+        """What a cache of these frames depends on: names and, for files, their size and time."""
+        return self.split_hash
+
+
+class Subset(Frames):
+    """Some frames of another split, in the order given."""
+
+    def __init__(self, frames: Frames, indices: Sequence[int]) -> None:
+        self._frames = frames
+        self._indices = list(indices)
+        self._names = [frames.names[i] for i in self._indices]
+
+    @property
+    def names(self) -> Sequence[str]:
+        """A stable name for each frame, in order."""
+        return self._names
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._frames[self._indices[index]]
+
+    @property
+    def fingerprint(self) -> str:
+        """The parent's fingerprint and the frames taken from it."""
+        return hashlib.sha256((self._frames.fingerprint + self.split_hash).encode()).hexdigest()[
+            :16
+        ]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as the user named it: two splits and how it is evaluated by custom.
+
+    ``train`` may be None (evaluation-only data). ``size`` is the default network input (H, W).
+    ``crop`` is a name of ``compress.metrics.CROPS``; depths outside ``min_depth_m`` ..
+    ``cap_m`` are not scored.
+    """
+
+    name: str
+    train: Frames | None
+    heldout: Frames
+    size: tuple[int, int]
+    cap_m: float
+    min_depth_m: float = 1e-3
+    crop: str = "none"
