@@ -24,7 +24,7 @@ def conv(cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1)
 
 def activation(channels: int, normed: bool) -> nn.Module:
     """SELU, after a batch norm where the genotype asks for one."""
-    return nn.Sequential(nn.BatchNorm2d(channels), nn.SELU()) if normed else nn.SELU()
+    return nn.Sequential(nn.BatchNorm2d(channels), nn.SELU(inplace=True)) if normed else nn.SELU(inplace=True)
 
 
 class PBEP(nn.Module):

@@ -1,0 +1,6 @@
+"""Search: a study from its gates to its saved winner."""
+
+from compress.search.config import SearchConfig
+from compress.search.run import SearchResult, search
+
+__all__ = ["SearchConfig", "SearchResult", "search"]

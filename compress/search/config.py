@@ -1,0 +1,163 @@
+"""What a study is asked to do: plain values, from flags or from a recipe's TOML."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from compress.errors import CompressError, unknown
+from compress.space import shipped
+
+# The gates that DepthNet Nano's authors set: section 4 of arXiv 2004.08008.
+DELTA1 = {"kitti": 0.89}
+DEFAULT_DELTA1 = 0.81
+DEFAULT_MINUTES = 10.0
+_SUFFIX = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """One study, reproducibly.
+
+    ``budget`` (parameters), ``max_macs`` and ``delta1`` are the gates. ``epochs`` is what a
+    candidate is trained for, ``final_epochs`` the most that the winner is. ``minutes`` bounds the
+    whole study, winner's training included, and ``trials`` the number of trained candidates, both
+    counted over all its sessions. ``training`` changes a ``Recipe``'s defaults.
+    """
+
+    space: str = "depthnet-nano"
+    data: str = "scenes"
+    budget: float | None = None
+    max_macs: float | None = None
+    delta1: float | None = None
+    trials: int | None = None
+    minutes: float | None = None
+    size: tuple[int, int] | None = None
+    epochs: int = 12
+    final_epochs: int = 40
+    sampler: str = "tpe"
+    exponents: str = "depthnet-nano"
+    seed: int = 0
+    depth_scale: float = 1000.0
+    cap_m: float | None = None
+    split: str | None = None
+    crop: str | None = None
+    averaging: str = "per-image"
+    flip_average: bool = False
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("budget", 1, 1e12), ("max_macs", 1, 1e15), ("trials", 1, 10**6),
+            ("minutes", 0, 1e6), ("epochs", 1, 10**5), ("final_epochs", 1, 10**5),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and not (low <= value <= high and (value > 0)):
+                raise CompressError(f"{name} = {value:g}: give a number from {low:g} to {high:g}")
+        if self.delta1 is not None and not 0 < self.delta1 < 1:
+            raise CompressError(
+                f"delta1 = {self.delta1:g}: the gate is a share of pixels, above 0 and below 1, "
+                "as in 0.81"
+            )
+
+    @property
+    def gate_delta1(self) -> float:
+        """The d1 gate: the one asked for, or that of the paper for this kind of data."""
+        kind = self.data.partition(":")[0]
+        return DELTA1.get(kind, DEFAULT_DELTA1) if self.delta1 is None else self.delta1
+
+    @property
+    def default_name(self) -> str:
+        """A study name that the same command finds again."""
+        parts = [Path(self.space).stem, re.sub(r"[^\w.-]+", "-", self.data).strip("-")]
+        if self.budget:
+            parts.append(human(self.budget))
+        if self.delta1:
+            parts.append(f"d{self.delta1:g}")
+        return "-".join(part[-40:].strip("-.") for part in parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The study's configuration as JSON-ready values."""
+        data = asdict(self)
+        return data | {"size": list(self.size) if self.size else None}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], source: str) -> SearchConfig:
+        """Read ``to_dict``'s form or a recipe; a wrong key or value raises ``CompressError``."""
+        kinds = {f.name: str(f.type) for f in fields(cls)}
+        values = dict(data)
+        for key, value in values.items():
+            if key not in kinds:
+                raise CompressError(f"{source}: {unknown('key', key, kinds)}")
+            kind = kinds[key]
+            if value is None and "None" in kind:
+                continue
+            if key in ("budget", "max_macs") and isinstance(value, str):
+                values[key] = count(value, f"{source}: {key}")
+                continue
+            wanted = {
+                "str": str, "int": int, "float": (int, float), "bool": bool, "Map": Mapping,
+                "tup": (list, tuple, str),
+            }[next(k for k in ("tup", "Map", "str", "bool", "int", "float") if k in kind)]  # fmt: skip
+            if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
+                raise CompressError(f"{source}: {key} = {value!r}: allowed: {kind}")
+        if values.get("size"):
+            from compress.space import input_size
+
+            values["size"] = input_size(values["size"], f"{source}: size")
+        try:
+            return cls(**values)
+        except CompressError as error:
+            raise CompressError(f"{source}: {error}") from None
+
+
+def recipe_names() -> list[str]:
+    """Names of the study recipes that come with the package."""
+    return sorted(path.stem for path in shipped("studies").glob("*.toml"))
+
+
+def read_recipe(name_or_path: str) -> dict[str, Any]:
+    """Read a study recipe, a shipped one by name or a user's TOML, as a dict of values."""
+    path = Path(name_or_path).expanduser()
+    if not name_or_path.endswith(".toml"):
+        if name_or_path not in recipe_names():
+            raise unknown("recipe", name_or_path, recipe_names(), "or give a path to a .toml")
+        path = shipped("studies") / f"{name_or_path}.toml"
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CompressError(f"{path}: cannot read a study recipe ({error})") from None
+    SearchConfig.from_dict(data, str(path))
+    return data
+
+
+def count(text: str, source: str = "count") -> float:
+    """Read a count with an optional K, M or G.
+
+    >>> count("5M"), count("0.4G"), count("350000")
+    (5000000.0, 400000000.0, 350000.0)
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([KMGkmg]?)", text.strip())
+    value = float(match[1]) * _SUFFIX[match[2].upper()] if match else 0.0
+    if value <= 0:
+        raise CompressError(
+            f"{source}: {text!r} is no count above 0; write a number with K, M or G behind it, "
+            "as in 5M"
+        )
+    return value
+
+
+def human(value: float) -> str:
+    """Write a count with K, M or G.
+
+    >>> human(5_000_000), human(27_300_000), human(812)
+    ('5M', '27.3M', '812')
+    """
+    for suffix in ("G", "M", "K"):
+        if value >= _SUFFIX[suffix] * 0.9995:
+            return f"{value / _SUFFIX[suffix]:.3g}{suffix}"
+    return f"{value:g}"

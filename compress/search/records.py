@@ -1,0 +1,143 @@
+"""What a study holds, as plain rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from compress.space import Genotype
+
+# User attributes of a study.
+CONFIG, REFUSED, FINAL, PROTOCOL = "config", "refused", "final", "protocol"
+GATES, ENVIRONMENT = "gates", "environment"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A candidate after some of its epochs: validation d1 and NetScore."""
+
+    epoch: int
+    delta1: float
+    netscore: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """One candidate of a study.
+
+    ``state`` is "complete", "stopped" (early, by ``reason``), "failed" or "running". ``delta1``
+    and ``netscore`` are those of its last rung; ``metrics`` are there when it is complete.
+    """
+
+    number: int
+    state: str
+    hash: str
+    params: int
+    macs: int
+    macs_all: int
+    rungs: tuple[Rung, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    reason: str = ""
+    genotype: str = "{}"
+    finished: str = ""
+    latency_ms: float | None = None
+
+    @property
+    def delta1(self) -> float | None:
+        """Validation d1 at the last rung."""
+        return self.rungs[-1].delta1 if self.rungs else None
+
+    @property
+    def netscore(self) -> float | None:
+        """NetScore at the last rung."""
+        return self.rungs[-1].netscore if self.rungs else None
+
+    def passes(self, gate: float) -> bool:
+        """Whether it was trained to the end and its d1 passes."""
+        return self.state == "complete" and self.delta1 is not None and self.delta1 >= gate
+
+    def open_genotype(self) -> Genotype:
+        """The candidate's genotype."""
+        return Genotype.from_json(self.genotype, f"trial {self.number}")
+
+
+_STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "stopped",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+
+
+def record(trial: FrozenTrial) -> Record | None:
+    """Read one trial; None for one that this project did not write or that waits."""
+    attrs = trial.user_attrs
+    if trial.state not in _STATES or "genotype" not in attrs:
+        return None
+    done = trial.datetime_complete
+    return Record(
+        trial.number,
+        _STATES[trial.state],
+        attrs["hash"],
+        attrs["params"],
+        attrs["macs"],
+        attrs["macs_all"],
+        tuple(Rung(**rung) for rung in attrs.get("rungs", ())),
+        attrs.get("metrics", {}),
+        float(attrs.get("seconds", 0.0)),
+        attrs.get("reason", ""),
+        attrs["genotype"],
+        done.isoformat(timespec="seconds") if done else "",
+        attrs.get("latency_ms"),
+    )
+
+
+def records(study: Study) -> list[Record]:
+    """All candidates of a study, in order.
+
+    An interrupted trial that was put back in the queue is not shown: its candidate is the later
+    trial's.
+    """
+    trials = study.get_trials(deepcopy=False)
+    latest = {t.user_attrs["hash"]: t.number for t in trials if "hash" in t.user_attrs}
+    rows = (record(t) for t in trials if latest.get(t.user_attrs.get("hash")) == t.number)
+    return [row for row in rows if row is not None]
+
+
+def best(rows: Iterable[Record], gate: float) -> Record | None:
+    """The record of highest NetScore among those that pass the gate."""
+    passing = [row for row in rows if row.passes(gate)]
+    return max(passing, key=lambda row: (row.netscore, -row.number), default=None)
+
+
+def nearest_miss(rows: Iterable[Record]) -> Record | None:
+    """The record of highest d1, complete ones first."""
+    tried = [row for row in rows if row.delta1 is not None]
+    return max(tried, key=lambda r: (r.state == "complete", r.delta1, -r.number), default=None)
+
+
+def front(rows: Iterable[Record], cost: str = "macs") -> list[Record]:
+    """The complete records that no other beats in both d1 and ``cost``, cheapest first.
+
+    ``cost`` is "macs", "params" or "latency_ms"; records that lack it are left out.
+    """
+    known = [r for r in rows if r.state == "complete" and getattr(r, cost) is not None]
+    known.sort(key=lambda r: (getattr(r, cost), -(r.delta1 or 0.0), r.number))
+    kept: list[Record] = []
+    for row in known:
+        if not kept or (row.delta1 or 0.0) > (kept[-1].delta1 or 0.0):
+            kept.append(row)
+    return kept
+
+
+def study_config(study: Study) -> dict[str, Any]:
+    """The configuration stored with a study, {} where there is none."""
+    stored = study.user_attrs.get(CONFIG)
+    return json.loads(stored) if stored else {}

@@ -1,0 +1,311 @@
+"""A study from the command's words to its saved winner and report."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from compress.data import Dataset, open_data
+from compress.errors import CompressError, unknown
+from compress.netscore import EXPONENTS
+from compress.search.candidate import give_back
+from compress.search.config import DEFAULT_MINUTES, SearchConfig
+from compress.search.events import Events
+from compress.search.gates import Gates, Refusals
+from compress.search.records import (
+    CONFIG,
+    ENVIRONMENT,
+    GATES,
+    PROTOCOL,
+    REFUSED,
+    nearest_miss,
+    records,
+    study_config,
+)
+from compress.search.sampler import SAMPLERS, GatedSampler, hush_optuna
+from compress.search.session import Session
+from compress.search.store import (
+    check_name,
+    find_study,
+    open_storage,
+    owner_is_gone,
+    prepare_folder,
+)
+from compress.search.winner import provisional, summary, train_winner
+from compress.search.workers import default_workers, run_candidates
+from compress.space import SearchSpace, load_space
+from compress.train.size import fitted_size
+
+# What may differ between sessions of one study.
+BOUNDS = ("trials", "minutes")
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """How a study ended.
+
+    ``best`` has model, params, macs, delta1 (validation part, full budget) and netscore, and
+    heldout where it was trained out; None when no network passed the gates, and ``nearest`` then
+    names the nearest miss. ``complete`` is False when the study was interrupted.
+    """
+
+    study: str
+    trials: int
+    refused: int
+    refused_by: dict[str, int]
+    best: dict[str, Any] | None
+    nearest: dict[str, Any] | None
+    report: str
+    complete: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that ``compress search --json`` prints."""
+        return dict(vars(self))
+
+
+def search(
+    config: SearchConfig | None = None,
+    *,
+    study: str | None = None,
+    out: str | Path = "reports",
+    storage: str | None = None,
+    workers: int | None = None,
+    events: Events | None = None,
+    **options: Any,
+) -> SearchResult:
+    """Search a space for the gated network of highest NetScore, train it and save it.
+
+    Candidates are refused by size before training; the others train over rungs with early
+    stopping. The same call again resumes the study, or returns its result when it is done.
+
+    Args:
+        config: what to do; or give its fields as keywords, as in ``search(budget=5e6)``.
+        study: its name; by default one made of space, data and gates.
+        out: the folder under which ``<study>/`` is written.
+        storage: an Optuna storage URL; by default SQLite in the study's folder.
+        workers: processes that train candidates; by default one a core, one on a GPU. With more
+            than one, which candidate is proposed next depends on which finished first, so only
+            ``workers=1`` repeats a study exactly.
+        events: is told what happens.
+        options: fields of ``SearchConfig``; an existing study keeps its own.
+
+    Raises:
+        CompressError: anything wrong with what was asked, before any training begins.
+    """
+    began = time.monotonic()
+    hush_optuna()
+    events = events or Events()
+    given = dict(options)
+    if config is not None:
+        given = {f.name: getattr(config, f.name) for f in fields(config)} | given
+    config = SearchConfig.from_dict(given, "search")
+    name = check_name(study or config.default_name)
+    folder = Path(out) / name
+    stored = _stored_config(name, Path(out), storage, given)
+    config = stored or config
+    if config.trials is None and config.minutes is None:
+        config = replace(config, minutes=DEFAULT_MINUTES)
+    if config.exponents not in EXPONENTS:
+        raise unknown("NetScore exponents", config.exponents, EXPONENTS)
+    if config.sampler not in SAMPLERS:
+        raise unknown("sampler", config.sampler, SAMPLERS)
+    space = load_space(config.space)
+    dataset = _opened(config)
+    gates = _gates(config, space, dataset)
+    gates.check_feasible(space)
+    prepare_folder(folder)
+    database = open_storage(storage, folder)
+    optuna.create_study(
+        study_name=name, storage=database, direction="maximize", load_if_exists=True
+    )
+    remake = partial(_session, name, folder, config, storage, began)
+    with _signals() as stop:
+        session = remake(events, stop)
+        handle = session.study
+        handle.set_user_attr(CONFIG, json.dumps(config.to_dict()))
+        handle.set_user_attr(PROTOCOL, session.scorer.protocol.to_dict())
+        handle.set_user_attr(GATES, vars(gates) | {"size": list(gates.size)})
+        handle.set_user_attr(ENVIRONMENT, environment())
+        _take_up(handle)
+        _warm_start(session)
+        run_candidates(session, workers or default_workers(), remake)
+        best = train_winner(session)
+        complete = not stop.is_set()
+        if best is None and not complete:
+            best = provisional(session)
+    return _result(session, best, complete, storage)
+
+
+def _session(
+    name: str,
+    folder: Path,
+    config: SearchConfig,
+    storage: str | None,
+    began: float,
+    events: Events,
+    stop: threading.Event | None = None,
+) -> Session:
+    """Open a study's session: in the main process, and anew in each worker."""
+    hush_optuna()
+    space, dataset = load_space(config.space), _opened(config)
+    gates = _gates(config, space, dataset)
+    study = optuna.load_study(study_name=name, storage=open_storage(storage, folder))
+    refusals = Refusals.of(study.user_attrs.get(REFUSED, {}))
+    sampler = GatedSampler(space, gates, config.sampler, config.seed, refusals)
+    study.sampler = sampler
+    return Session(
+        study,
+        folder,
+        config,
+        space,
+        dataset,
+        gates,
+        events,
+        refusals,
+        sampler,
+        began,
+        stop or threading.Event(),
+    )
+
+
+def _gates(config: SearchConfig, space: SearchSpace, dataset: Dataset) -> Gates:
+    assert dataset.train is not None
+    size = config.size or fitted_size(dataset.train, space.size)
+    return Gates(config.budget, config.max_macs, config.gate_delta1, size)
+
+
+def _result(
+    session: Session, best: dict[str, Any] | None, complete: bool, storage: str | None
+) -> SearchResult:
+    from compress.report import write_report
+
+    session.tick()
+    rows = records(session.study)
+    session.status(rows)
+    page = write_report(session.study, session.folder)
+    miss = nearest_miss(rows)
+    return SearchResult(
+        study=session.study.study_name,
+        trials=sum(row.state in ("complete", "stopped", "failed") for row in rows),
+        refused=session.refusals.total,
+        refused_by=dict(session.refusals.by_gate),
+        best=best,
+        nearest=summary(miss, None) if best is None and miss is not None else None,
+        report=str(page),
+        complete=complete,
+    )
+
+
+def _stored_config(
+    name: str, out: Path, storage: str | None, given: dict[str, Any]
+) -> SearchConfig | None:
+    """The configuration of an existing study with new bounds; None for a new study.
+
+    Raises ``CompressError`` when a gate, the space, the data or anything else that makes the
+    study's figures comparable was asked for differently this time.
+    """
+    try:
+        study = find_study(name, out, storage)
+    except CompressError:
+        return None
+    stored = study_config(study)
+    if not stored:
+        if study.get_trials(deepcopy=False):
+            raise CompressError(f"study {name!r} in this storage was not made by compress search")
+        return None
+    asked = SearchConfig.from_dict(given, "search").to_dict()
+    for key in given:
+        if key not in BOUNDS and asked[key] != stored.get(key):
+            raise CompressError(
+                f"study {name!r} was made with {key} = {stored.get(key)!r}, now {asked[key]!r} is "
+                "asked for; leave it out to resume, or give another --study name"
+            )
+    bounds = {key: given[key] for key in BOUNDS if given.get(key) is not None}
+    return SearchConfig.from_dict(stored | bounds, f"study {name}")
+
+
+def _opened(config: SearchConfig) -> Dataset:
+    dataset = open_data(
+        config.data, depth_scale=config.depth_scale, cap_m=config.cap_m, split=config.split
+    )
+    if dataset.train is None:
+        raise CompressError(
+            f"{config.data}: has no training list, only held-out frames; a search needs both"
+        )
+    return dataset
+
+
+def _take_up(study: Study) -> None:
+    """Queue again what a killed process left running."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        name = trial.user_attrs.get("owner")
+        if name is None or owner_is_gone(name):
+            give_back(study, trial)
+
+
+def _warm_start(session: Session) -> None:
+    """Put the space's own reference points, where they are choices of it, first in the queue."""
+    study, space = session.study, session.space
+    if study.get_trials(deepcopy=False):
+        return
+    from compress.cost import cost
+
+    for reference in space.references.values():
+        genotype = reference.genotype
+        if genotype.values and not session.gates.refusal(cost(genotype, session.gates.size)):
+            study.enqueue_trial(dict(genotype.values))
+
+
+def environment() -> dict[str, str]:
+    """Versions and processor, for the report."""
+    import platform
+
+    import torch
+
+    from compress import __version__
+
+    features = torch.cpu.get_capabilities()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {
+        "compress": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "optuna": optuna.__version__,
+        "processor": str(features.get("cpu_name") or platform.processor() or platform.machine()),
+        "threads": str(torch.get_num_threads()),
+        "device": device,
+    }
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C or SIGTERM into a clean end; a second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number: int, frame: types.FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {kind: signal.signal(kind, handle) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for kind, old in before.items():
+            signal.signal(kind, old)

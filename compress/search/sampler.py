@@ -1,0 +1,147 @@
+"""Proposals that pass the size gates and were never trained, from any Optuna sampler."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from compress.cost import Cost, cost
+from compress.errors import unknown
+from compress.search.gates import Gates, Refusals
+from compress.space import Genotype, SearchSpace
+
+# Candidates asked of the inner sampler before the last one is walked towards the budget instead:
+# samplers that model the objective cost milliseconds each and do not know the gates.
+PROPOSALS = 32
+# Rounds without a candidate that is both small enough and new, after which a space is exhausted.
+ROUNDS = 400
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    # Ten uniform trials, then all parameters modelled together: widths and depths trade off.
+    "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, n_startup_trials=10),
+    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=20),
+    "random": lambda seed: RandomSampler(seed=seed),
+}
+
+
+def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+    """The space as Optuna sees it."""
+    return {key: CategoricalDistribution(values) for key, values in space.choices.items()}
+
+
+class GatedSampler(BaseSampler):
+    """Draws from an inner sampler until a candidate passes the size gates and is new.
+
+    Refused candidates never reach the study: they cost no trial, no storage and no training. The
+    inner sampler is made anew for each trial from the seed and the number of finished trials, so
+    that a resumed study proposes what an uninterrupted one would have.
+
+    Args:
+        space: where genotypes come from.
+        gates: the limits that size alone decides.
+        name: a key of ``SAMPLERS``.
+        seed: of the study.
+        refusals: counted into.
+    """
+
+    def __init__(
+        self, space: SearchSpace, gates: Gates, name: str, seed: int, refusals: Refusals
+    ) -> None:
+        if name not in SAMPLERS:
+            raise unknown("sampler", name, SAMPLERS)
+        self.space, self.gates, self.name, self.seed = space, gates, name, seed
+        self.refusals = refusals
+        self.exhausted = False
+        self._space = distributions(space)
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """All parameters, drawn together."""
+        return self._space
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Draw one candidate; ``exhausted`` is set, and {} returned, when none is left."""
+        if "fixed_params" in trial.system_attrs:  # enqueued: nothing to draw
+            return {}
+        known = study.get_trials(deepcopy=False)
+        # Failures that a resumed session takes up again are no history of the study.
+        history = [t for t in known if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        seen = {t.user_attrs.get("hash") for t in known}
+        chance = random.Random(self.seed * 1_000_003 + len(history))
+        inner = SAMPLERS[self.name](chance.getrandbits(31))
+        relative = inner.infer_relative_search_space(study, trial) and self._space
+        for _ in range(ROUNDS):
+            values: dict[str, Any] = {}
+            for _ in range(PROPOSALS):
+                drawn = inner.sample_relative(study, trial, relative) if relative else {}
+                # Start-up trials of any sampler are uniform, as are samplers without a model.
+                values = drawn or {k: chance.choice(v) for k, v in self.space.choices.items()}
+                if self._accepted(self.space.genotype(values), seen):
+                    return values
+            values = self._shrunk(values, chance)
+            if self._accepted(self.space.genotype(values), seen):
+                return values
+        self.exhausted = True
+        return {}
+
+    def _accepted(self, genotype: Genotype, seen: set[Any]) -> bool:
+        gate = self.gates.refusal(cost(genotype, self.gates.size))
+        if gate is None and genotype.hash in seen:
+            gate = "duplicate"
+        if gate:
+            self.refusals.by_gate[gate] += 1
+        return gate is None
+
+    def _shrunk(self, values: dict[str, Any], chance: random.Random) -> dict[str, Any]:
+        """Change one random choice at a time, wherever that brings the gates nearer."""
+        excess = self._excess(values)
+        keys = list(values)
+        while excess > 0:
+            chance.shuffle(keys)
+            before = excess
+            for key in keys:
+                changed = values | {key: chance.choice(self.space.choices[key])}
+                now = self._excess(changed)
+                if now < excess:
+                    values, excess = changed, now
+                if excess <= 0:
+                    break
+            if excess == before and chance.random() < 0.1:
+                break  # a local minimum above the gates; the caller draws again
+        return values
+
+    def _excess(self, values: dict[str, Any]) -> float:
+        size: Cost = cost(self.space.genotype(values), self.gates.size)
+        over_params = size.params / self.gates.max_params if self.gates.max_params else 0.0
+        over_macs = size.macs / self.gates.max_macs if self.gates.max_macs else 0.0
+        return max(over_params, 1.0) + max(over_macs, 1.0) - 2.0
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Uniform: reached only for a parameter outside the space, or an exhausted one."""
+        return RandomSampler(seed=self.seed).sample_independent(
+            study, trial, param_name, param_distribution
+        )
+
+
+def hush_optuna() -> None:
+    """Keep Optuna's own log and experimental warnings off the user's terminal."""
+    import warnings
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)

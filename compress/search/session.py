@@ -1,0 +1,107 @@
+"""One process's work on a study: what all its candidates share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from optuna.study import Study
+
+from compress.data import Arrays, Dataset, Frames, cut_validation, resized
+from compress.models import build
+from compress.search.config import SearchConfig
+from compress.search.events import Events, Status
+from compress.search.gates import Gates, Refusals
+from compress.search.records import REFUSED, Record, best
+from compress.search.sampler import GatedSampler
+from compress.space import Genotype, SearchSpace
+from compress.train.evaluate import Scorer
+from compress.train.fit import Trainer, centre
+from compress.train.recipe import Recipe
+
+SECONDS = "seconds"  # user attribute: the study's wall-clock over all its sessions
+
+
+@dataclass
+class Session:
+    """A study being worked on.
+
+    ``stop`` is set to end it soon; ``deadline`` (monotonic seconds) ends what runs at present.
+    """
+
+    study: Study
+    folder: Path
+    config: SearchConfig
+    space: SearchSpace
+    dataset: Dataset
+    gates: Gates
+    events: Events
+    refusals: Refusals
+    sampler: GatedSampler
+    began: float
+    stop: threading.Event = field(default_factory=threading.Event)
+    deadline: float = float("inf")
+
+    def __post_init__(self) -> None:
+        """Cut the validation part, and make training and validation images ready."""
+        assert self.dataset.train is not None
+        frames, held = cut_validation(self.dataset.train, seed=self.config.seed)
+        self.arrays: Arrays = resized(
+            frames, self.gates.size, progress=self.events.reading("training images")
+        )
+        self.scorer = self.scorer_of(held, "validation")
+        self._earlier = float(self.study.user_attrs.get(SECONDS, 0.0))
+
+    def scorer_of(self, frames: Frames, split: str) -> Scorer:
+        """A scorer of one split under the study's protocol."""
+        return Scorer.of(
+            self.dataset,
+            frames,
+            split,
+            self.gates.size,
+            crop=self.config.crop,
+            flip_average=self.config.flip_average,
+            averaging=self.config.averaging,
+            progress=self.events.reading(f"{split} images"),
+        )
+
+    def trainer(self, genotype: Genotype, epochs: int) -> Trainer:
+        """A trainer of a freshly built network of ``genotype``."""
+        config = self.config
+        chosen = {"seed": config.seed, **config.training, "epochs": epochs}
+        model = build(replace(genotype, size=self.gates.size), seed=config.seed)
+        centre(model, self.arrays, self.dataset.cap_m)
+        return Trainer(
+            model, self.arrays, Recipe.from_dict(chosen, "training"), self.dataset.cap_m
+        )
+
+    def checkpoint(self, name: str) -> Path:
+        """Where training state is kept until it is finished."""
+        return self.folder / "checkpoints" / f"{name}.pt"
+
+    def should_stop(self) -> bool:
+        """Whether what runs at present must end."""
+        return self.stop.is_set() or time.monotonic() > self.deadline
+
+    @property
+    def end(self) -> float:
+        """When the study's minutes are over, in monotonic seconds."""
+        minutes = self.config.minutes
+        return float("inf") if minutes is None else self.began + minutes * 60 - self._earlier
+
+    def tick(self) -> None:
+        """Store how long the study has run."""
+        self.study.set_user_attr(SECONDS, self._earlier + time.monotonic() - self.began)
+
+    def status(self, rows: Sequence[Record]) -> None:
+        """Tell the watcher where the study stands; other processes' refusals are read in."""
+        self.refusals.by_gate = Counter(self.study.user_attrs.get(REFUSED, {}))
+        done = sum(row.state in ("complete", "stopped", "failed") for row in rows)
+        leader = best(rows, self.gates.delta1)
+        left = None if self.end == float("inf") else max(0.0, self.end - time.monotonic())
+        trials = self.config.trials
+        self.events.status(Status(done, trials, self.refusals.describe(), leader, left))
