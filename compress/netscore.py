@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from compress._callable import make_callable
 from compress.errors import CompressError, unknown
 
 
@@ -81,3 +82,6 @@ def netscore(
         - exponents.beta * math.log10(params / 1e6)
         - exponents.gamma * math.log10(macs / 1e9)
     )
+
+
+make_callable(__name__)

@@ -52,7 +52,14 @@ def cost(
         return Cost(*totals(operators(genotype_or_model, at)), at)
     from compress.cost.trace import trace
 
-    traced = trace(copy.deepcopy(genotype_or_model), at)
+    try:
+        module = copy.deepcopy(genotype_or_model)
+    except Exception as error:  # whatever a module holds decides what this raises
+        name = type(genotype_or_model).__name__
+        raise CompressError(
+            f"{name} cannot be copied to be counted: {type(error).__name__}: {error}"
+        ) from error
+    traced = trace(module, at)
     sums = totals(traced.operators)
     # A module may hold parameters that no counted operator uses, and share others between two.
     params = sum(p.numel() for p in genotype_or_model.parameters())

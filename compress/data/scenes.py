@@ -113,6 +113,7 @@ def open_scenes(
         heldout=RenderedFrames(names[train:], rgb[train:], depth[train:]),
         size=size,
         cap_m=CAPS_M[kind],
+        zoom=1.0,
     )
 
 

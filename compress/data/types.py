@@ -87,7 +87,9 @@ class Dataset:
 
     ``train`` may be None (evaluation-only data). ``size`` is the default network input (H, W).
     ``crop`` is a name of ``compress.metrics.CROPS``; depths outside ``min_depth_m`` ..
-    ``cap_m`` are not scored.
+    ``cap_m`` are not scored. ``zoom`` is the smallest share of an image that a training view
+    should show (``compress.data.augment``): few real images need views to generalise, while
+    rendered scenes are many and their fixed camera is itself a cue.
     """
 
     name: str
@@ -97,3 +99,4 @@ class Dataset:
     cap_m: float
     min_depth_m: float = 1e-3
     crop: str = "none"
+    zoom: float = 0.6

@@ -50,9 +50,10 @@ def save(model: DepthNet, path: str | Path) -> Path:
         os.umask(mask)
         Path(temporary).chmod(0o666 & ~mask)  # mkstemp makes files for their owner alone
         Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    except SafetensorError as error:  # a full disk, which safetensors reports in its own way
+        raise OSError(f"{path}: cannot write the model ({error})") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)  # gone already where it took its place
     return path
 
 
@@ -82,11 +83,21 @@ def load(path: str | Path) -> DepthNet:
     try:
         model.load_state_dict(tensors, strict=True, assign=True)
     except RuntimeError as error:
-        first = str(error).split("\n\t")[1:2] or [str(error)]
-        raise CompressError(f"{path}: weights do not fit the genotype ({first[0]})") from None
-    model.size = input_size(json.loads(header["size"]), f"{path}: size")
-    model.info = json.loads(header["info"])
+        first = (str(error).split("\n\t")[1:2] or [str(error)])[0].strip()
+        shown = first if len(first) < 200 else f"{first[:200]}..."  # it may name every weight
+        raise CompressError(f"{path}: weights do not fit the genotype ({shown})") from None
+    model.size = input_size(_json(header, "size", path), f"{path}: size")
+    model.info = _json(header, "info", path)
+    if not isinstance(model.info, dict):
+        raise CompressError(f"{path}: info in its header is no table")
     return model.eval()
+
+
+def _json(header: dict[str, str], key: str, path: str | Path) -> Any:
+    try:
+        return json.loads(header.get(key, ""))
+    except (ValueError, RecursionError) as error:
+        raise CompressError(f"{path}: {key} in its header is not JSON ({error})") from None
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -95,7 +106,8 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             header: dict[str, str] = file.metadata() or {}
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # get_tensor maps the file into memory: a copy stays as it was checked.
+            return header, {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise CompressError(
             f"{path}: not a readable safetensors file, perhaps truncated ({error}); "

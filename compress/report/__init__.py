@@ -1,4 +1,5 @@
-"""stub to be replaced"""
-from pathlib import Path
-def write_report(study, folder):
-    p = Path(folder)/"index.html"; p.write_text("x"); return p
+"""Reports: a study as one self-contained page and one table."""
+
+from compress.report.page import write_report
+
+__all__ = ["write_report"]

@@ -162,5 +162,3 @@ def give_back(study: Study, trial: FrozenTrial) -> None:
     if "hash" in trial.user_attrs and not taken:
         study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
     study.tell(trial.number, state=TrialState.FAIL)
-
-

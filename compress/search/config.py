@@ -19,6 +19,17 @@ DEFAULT_MINUTES = 10.0
 _SUFFIX = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
 
 
+# What a field's annotation, as text, allows in a TOML; the first that matches counts.
+_TYPES: dict[str, tuple[type, ...]] = {
+    "tuple": (list, tuple, str),
+    "Mapping": (Mapping,),
+    "str": (str,),
+    "bool": (bool,),
+    "int": (int,),
+    "float": (int, float),
+}
+
+
 @dataclass(frozen=True)
 class SearchConfig:
     """One study, reproducibly.
@@ -38,7 +49,7 @@ class SearchConfig:
     minutes: float | None = None
     size: tuple[int, int] | None = None
     epochs: int = 12
-    final_epochs: int = 40
+    final_epochs: int = 60
     sampler: str = "tpe"
     exponents: str = "depthnet-nano"
     seed: int = 0
@@ -73,12 +84,15 @@ class SearchConfig:
     @property
     def default_name(self) -> str:
         """A study name that the same command finds again."""
-        parts = [Path(self.space).stem, re.sub(r"[^\w.-]+", "-", self.data).strip("-")]
+        kind, _, place = self.data.partition(":")
+        parts = [Path(self.space.partition(":")[0]).stem, kind]
+        if place:
+            parts.append(re.sub(r"[^\w.-]+", "-", Path(place).name))
         if self.budget:
             parts.append(human(self.budget))
         if self.delta1:
             parts.append(f"d{self.delta1:g}")
-        return "-".join(part[-40:].strip("-.") for part in parts)
+        return "-".join(part[:40].strip("-.") or "x" for part in parts)
 
     def to_dict(self) -> dict[str, Any]:
         """The study's configuration as JSON-ready values."""
@@ -99,10 +113,7 @@ class SearchConfig:
             if key in ("budget", "max_macs") and isinstance(value, str):
                 values[key] = count(value, f"{source}: {key}")
                 continue
-            wanted = {
-                "str": str, "int": int, "float": (int, float), "bool": bool, "Map": Mapping,
-                "tup": (list, tuple, str),
-            }[next(k for k in ("tup", "Map", "str", "bool", "int", "float") if k in kind)]  # fmt: skip
+            wanted = next(types for word, types in _TYPES.items() if word in kind)
             if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
                 raise CompressError(f"{source}: {key} = {value!r}: allowed: {kind}")
         if values.get("size"):
@@ -159,5 +170,6 @@ def human(value: float) -> str:
     """
     for suffix in ("G", "M", "K"):
         if value >= _SUFFIX[suffix] * 0.9995:
-            return f"{value / _SUFFIX[suffix]:.3g}{suffix}"
+            scaled = value / _SUFFIX[suffix]
+            return f"{scaled:.3g}{suffix}" if scaled < 999.5 else f"{scaled:.0f}{suffix}"
     return f"{value:g}"

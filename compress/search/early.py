@@ -51,7 +51,5 @@ def stop_reason(
         for rung in row.rungs
     )
     if bound < leader.netscore and beaten:
-        return (
-            f"NetScore at most {bound:.2f} expected at epoch {epoch}, best {leader.netscore:.2f}"
-        )
+        return f"NetScore at most {bound:.2f} expected at epoch {epoch}, best {leader.netscore:.2f}"
     return ""

@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 
 from compress.data import Dataset, open_data
 from compress.errors import CompressError, unknown
+from compress.models import load
 from compress.netscore import EXPONENTS
 from compress.search.candidate import give_back
 from compress.search.config import DEFAULT_MINUTES, SearchConfig
@@ -39,6 +40,7 @@ from compress.search.sampler import SAMPLERS, GatedSampler, hush_optuna
 from compress.search.session import Session
 from compress.search.store import (
     check_name,
+    discard_if_new,
     find_study,
     open_storage,
     owner_is_gone,
@@ -123,11 +125,16 @@ def search(
     if config.sampler not in SAMPLERS:
         raise unknown("sampler", config.sampler, SAMPLERS)
     space = load_space(config.space)
-    dataset = _opened(config)
-    gates = _gates(config, space, dataset)
-    gates.check_feasible(space)
+    # Anything that cannot be written shows now, not after hours of training.
     prepare_folder(folder)
-    database = open_storage(storage, folder)
+    try:
+        database = open_storage(storage, folder)
+        dataset = _opened(config)
+        gates = _gates(config, space, dataset)
+        gates.check_feasible(space)
+    except CompressError:
+        discard_if_new(folder)
+        raise
     optuna.create_study(
         study_name=name, storage=database, direction="maximize", load_if_exists=True
     )
@@ -190,11 +197,16 @@ def _gates(config: SearchConfig, space: SearchSpace, dataset: Dataset) -> Gates:
 def _result(
     session: Session, best: dict[str, Any] | None, complete: bool, storage: str | None
 ) -> SearchResult:
+    # The one import against the order of packages: the last thing a study does is its report.
     from compress.report import write_report
+    from compress.report.samples import write_samples
 
     session.tick()
     rows = records(session.study)
     session.status(rows)
+    if best is not None:
+        model, frames = load(best["model"]), session.dataset.heldout
+        write_samples(model, frames, session.folder, cap_m=session.dataset.cap_m)
     page = write_report(session.study, session.folder)
     miss = nearest_miss(rows)
     return SearchResult(

@@ -31,7 +31,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
 }
 
 
-def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
+def distributions(space: SearchSpace) -> dict[str, CategoricalDistribution]:
     """The space as Optuna sees it."""
     return {key: CategoricalDistribution(values) for key, values in space.choices.items()}
 
@@ -59,7 +59,7 @@ class GatedSampler(BaseSampler):
         self.space, self.gates, self.name, self.seed = space, gates, name, seed
         self.refusals = refusals
         self.exhausted = False
-        self._space = distributions(space)
+        self._space: dict[str, BaseDistribution] = dict(distributions(space))
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -84,8 +84,8 @@ class GatedSampler(BaseSampler):
             values: dict[str, Any] = {}
             for _ in range(PROPOSALS):
                 drawn = inner.sample_relative(study, trial, relative) if relative else {}
-                # Start-up trials of any sampler are uniform, as are samplers without a model.
-                values = drawn or {k: chance.choice(v) for k, v in self.space.choices.items()}
+                # Uniform: start-up trials, samplers without a model, and what a mutation left out.
+                values = {k: chance.choice(v) for k, v in self.space.choices.items()} | drawn
                 if self._accepted(self.space.genotype(values), seen):
                     return values
             values = self._shrunk(values, chance)

@@ -75,9 +75,8 @@ class Session:
         chosen = {"seed": config.seed, **config.training, "epochs": epochs}
         model = build(replace(genotype, size=self.gates.size), seed=config.seed)
         centre(model, self.arrays, self.dataset.cap_m)
-        return Trainer(
-            model, self.arrays, Recipe.from_dict(chosen, "training"), self.dataset.cap_m
-        )
+        recipe = Recipe.for_data(self.dataset, chosen)
+        return Trainer(model, self.arrays, recipe, self.dataset.cap_m)
 
     def checkpoint(self, name: str) -> Path:
         """Where training state is kept until it is finished."""

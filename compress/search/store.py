@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -56,6 +57,15 @@ def prepare_folder(folder: Path) -> None:
             f"{folder}: only {free >> 20} MiB free on this disk, a study needs {ROOM_BYTES >> 20}; "
             "make room or give another folder with --out"
         )
+
+
+def discard_if_new(folder: Path) -> None:
+    """Remove the folder of a study that never began."""
+    with contextlib.suppress(OSError):
+        url = f"sqlite:///{folder / DATABASE}"
+        if (folder / DATABASE).is_file() and not optuna.get_all_study_names(url):
+            (folder / DATABASE).unlink()
+        folder.rmdir()  # only ever an empty one
 
 
 def open_storage(url: str | None, folder: Path) -> BaseStorage:

@@ -20,7 +20,7 @@ from compress.space.operators import (
     UPSAMPLE,
     Operator,
 )
-from compress.space.schema import Field, Values
+from compress.space.schema import Field, Values, shown
 
 MAX_STAGES = 4
 NORMS = ("projection", "all")
@@ -89,9 +89,10 @@ class DepthNetNanoFamily:
         }
 
     def read_spec(self, spec: object, source: str) -> dict[str, Any]:
-        """Read a reference point, whose widths may leave rows out as the paper's table does.
+        """Read a network from a file, whose widths may leave rows out as the paper's table does.
 
-        ``widths = [16, 16, 18, 20, "...", 20]`` with ``modules = 6`` is filled in linearly.
+        ``widths = [16, 16, 18, 20, "...", 20]`` with ``modules = 6`` is filled in linearly. Ratios
+        become floats, so that 2 and 2.0 give one hash.
         """
         if not isinstance(spec, Mapping) or not isinstance(spec.get("stages"), list):
             raise CompressError(f"{source}: spec is a table with a list of stages")
@@ -101,19 +102,18 @@ class DepthNetNanoFamily:
             count = stage.pop("modules", None)
             widths = stage.get("widths")
             if isinstance(widths, list) and "..." in widths:
-                head = widths[: widths.index("...")]
-                tail = widths[len(head) + 1 :]
-                if not head or len(tail) != 1 or type(count) is not int or count <= len(head):
-                    raise CompressError(
-                        f"{source}: stage {number}: widths = {widths!r}: write the first widths, "
-                        f'"...", the last one, and modules = their number; got {count!r}'
-                    )
-                rest = interpolated(head[-1], tail[0], count - len(head) + 1)
-                stage["widths"] = head + rest[1:]
+                stage["widths"] = _filled(widths, count, f"{source}: stage {number}")
+            elif isinstance(widths, list) and count not in (None, len(widths)):
+                raise CompressError(
+                    f"{source}: stage {number}: modules = {shown(count)} and {len(widths)} "
+                    'widths; give as many widths as modules, or "..." for those between'
+                )
             stages.append(stage)
         filled = {**spec, "stages": stages}
         self.check_spec(filled, source)
-        return filled
+        for stage in stages:
+            stage |= {key: float(stage[key]) for key in ("projection", "expansion")}
+        return filled | {"decoder_expansion": float(filled["decoder_expansion"])}
 
     def check_spec(self, spec: object, source: str) -> None:
         """Raise ``CompressError`` unless ``spec`` describes a network of this family."""
@@ -121,7 +121,7 @@ class DepthNetNanoFamily:
         if not isinstance(spec, Mapping) or spec.keys() != keys:
             raise CompressError(
                 f"{source}: a {self.name} spec has the keys {', '.join(sorted(keys))}; got "
-                f"{sorted(spec) if isinstance(spec, Mapping) else type(spec).__name__}"
+                f"{shown(sorted(map(str, spec)) if isinstance(spec, Mapping) else spec)}"
             )
         check = self.schema
         check["stem"].check(spec["stem"], f"{source}: stem")
@@ -218,6 +218,21 @@ class DepthNetNanoFamily:
         add(Operator("head.upsample", UPSAMPLE, 1, 1, size[0], size[1], detail="bilinear"))
         add(Operator("head.clamp", ACTIVATION, 1, 1, size[0], size[1], detail="clamp"))
         return ops
+
+
+def _filled(widths: list[Any], count: object, source: str) -> list[int]:
+    """``widths`` with the rows that "..." stands for."""
+    head = widths[: widths.index("...")]
+    tail = widths[len(head) + 1 :]
+    if not head or len(tail) != 1 or type(count) is not int or count <= len(head):
+        raise CompressError(
+            f'{source}: widths = {shown(widths)}: write the first widths, "...", the last one, '
+            f"and modules = their number; got {shown(count)}"
+        )
+    _STAGE["modules"].check(count, f"{source}: modules")
+    for width in head + tail:
+        _STAGE["width_first"].check(width, f"{source}: width")
+    return head + interpolated(head[-1], tail[0], count - len(head) + 1)[1:]
 
 
 def projected(channels: int, ratio: float) -> int:

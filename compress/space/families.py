@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from compress.errors import unknown
 from compress.space.depthnet_nano import DepthNetNanoFamily
 from compress.space.operators import Operator
-from compress.space.schema import Field, Values
+from compress.space.schema import Field, Values, shown
 
 
 class Family(Protocol):
@@ -36,5 +36,5 @@ FAMILIES: dict[str, Family] = {"depthnet-nano": DepthNetNanoFamily()}
 def family(name: object) -> Family:
     """Look a family up by name; an unknown name offers the nearest."""
     if not isinstance(name, str) or name not in FAMILIES:
-        raise unknown("family", name, FAMILIES)
+        raise unknown("family", name if isinstance(name, str) else shown(name), FAMILIES)
     return FAMILIES[name]

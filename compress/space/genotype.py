@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import CompressError
+from compress.space.schema import shown
 
 _KEYS = {"family", "spec", "size", "space", "name", "values"}
 
@@ -69,28 +71,29 @@ class Genotype:
         if missing or extra:
             raise CompressError(
                 f"{source}: not a genotype: missing keys {sorted(missing)}, unknown keys "
-                f"{sorted(extra)}; allowed: {', '.join(sorted(_KEYS))}"
+                f"{shown(sorted(map(str, extra)))}; allowed: {', '.join(sorted(_KEYS))}"
             )
         from compress.space.families import family  # families build on this module
 
         size = input_size(data["size"], f"{source}: size")
         rules = family(data["family"])
-        rules.check_spec(data["spec"], source)
-        return cls(
-            rules.name,
-            data["spec"],
-            size,
-            str(data.get("space", "")),
-            str(data.get("name", "")),
-            dict(data.get("values") or {}),
-        )
+        spec = rules.read_spec(data["spec"], source)
+        space, name, values = data.get("space", ""), data.get("name", ""), data.get("values", {})
+        for key, text in (("space", space), ("name", name)):
+            if not isinstance(text, str):
+                raise CompressError(f"{source}: {key} = {shown(text)}: write a text")
+        if not isinstance(values, dict) or not all(
+            isinstance(value, str | int | float) for value in values.values()
+        ):
+            raise CompressError(f"{source}: values = {shown(values)}: write numbers and texts")
+        return cls(rules.name, spec, size, space, name, dict(values))
 
     @classmethod
     def from_json(cls, text: str, source: str = "genotype") -> Genotype:
         """Read a genotype from JSON text."""
         try:
             data = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # ValueError: also too many digits
             raise CompressError(f"{source}: not JSON ({error})") from None
         return cls.from_dict(data, source)
 
@@ -110,14 +113,16 @@ def input_size(value: object, source: str = "size") -> tuple[int, int]:
     >>> input_size("96x128")
     (96, 128)
     """
-    parts = value.lower().split("x") if isinstance(value, str) else value
     try:
-        height, width = (int(part) for part in parts)  # type: ignore[union-attr]
+        if isinstance(value, str):
+            height, width = map(int, value.lower().split("x"))
+        else:
+            height, width = map(operator.index, value if isinstance(value, list | tuple) else ())
     except (TypeError, ValueError):
         height = width = 0
     if not (16 <= height <= 8192 and 16 <= width <= 8192):
         raise CompressError(
-            f"{source}: {value!r} is no input size; write HEIGHTxWIDTH, 16 to 8192 each, "
+            f"{source}: {shown(value)} is no input size; write HEIGHTxWIDTH, 16 to 8192 each, "
             "as in 480x640"
         )
     return height, width

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from compress.errors import CompressError, unknown
 from compress.space.families import family
 from compress.space.genotype import Genotype, input_size
+from compress.space.schema import shown
 from compress.space.space import Reference, SearchSpace
 
 _KEYS = {"name", "family", "size", "choices", "references", "description", "paper"}
-_REFERENCE_KEYS = {"size", "spec", "description", "published"}
+_REFERENCE_KEYS = {"size", "spec", "values", "description", "published"}
 
 
 def shipped(folder: str) -> Path:
@@ -57,7 +60,7 @@ def _from_toml(path: Path) -> SearchSpace:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise CompressError(f"{path}: cannot read a search space ({error})") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of too many digits
         raise CompressError(f"{path}: not TOML ({error})") from None
     return space_from_dict(data, str(path))
 
@@ -70,31 +73,48 @@ def space_from_dict(data: Mapping[str, Any], source: str) -> SearchSpace:
             raise CompressError(f"{source}: the key {key!r} is missing")
     for key in ("name", "description", "paper"):
         if not isinstance(data.get(key, ""), str):
-            raise CompressError(f"{source}: {key} = {data[key]!r}: write a text")
+            raise CompressError(f"{source}: {key} = {shown(data[key])}: write a text")
     try:
         rules = family(data["family"])
     except CompressError as error:
         raise CompressError(f"{source}: family: {error}") from None
-    references = {}
-    for name, entry in _table(data.get("references", {}), f"{source}: references").items():
-        at = f"{source}: references.{name}"
-        _only(_table(entry, at), _REFERENCE_KEYS, at)
-        spec = rules.read_spec(entry.get("spec"), at)
-        size = input_size(entry.get("size", data["size"]), f"{at}: size")
-        genotype = Genotype(rules.name, spec, size, data["name"], name)
-        references[name] = Reference(
-            genotype, str(entry.get("description", "")), dict(entry.get("published", {}))
-        )
-    return SearchSpace(
+    space = SearchSpace(
         data["name"],
         rules.name,
         data["size"],
         _flat(_table(data["choices"], f"{source}: choices")),
-        references,
+        {},
         data.get("description", ""),
         data.get("paper", ""),
         source,
     )
+    references = {}
+    for name, entry in _table(data.get("references", {}), f"{source}: references").items():
+        at = f"{source}: references.{name}"
+        _only(_table(entry, at), _REFERENCE_KEYS, at)
+        size = input_size(entry.get("size", data["size"]), f"{at}: size")
+        if ("spec" in entry) == ("values" in entry):
+            raise CompressError(
+                f"{at}: write either spec, an architecture, or values, one choice a parameter"
+            )
+        if "values" in entry:
+            try:
+                genotype = space.genotype(_flat(_table(entry["values"], f"{at}.values")))
+            except CompressError as error:
+                raise CompressError(f"{at}: {error}") from None
+            genotype = replace(genotype, size=size, name=name)
+        else:
+            spec = rules.read_spec(entry["spec"], at)
+            genotype = Genotype(rules.name, spec, size, data["name"], name)
+        description = entry.get("description", "")
+        if not isinstance(description, str):
+            raise CompressError(f"{at}: description = {shown(description)}: write a text")
+        published = _table(entry.get("published", {}), f"{at}: published")
+        for key, value in published.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise CompressError(f"{at}: published.{key} = {shown(value)}: write a number")
+        references[name] = Reference(genotype, description, dict(published))
+    return replace(space, references=references)
 
 
 def _from_python(text: str) -> SearchSpace:
@@ -102,16 +122,20 @@ def _from_python(text: str) -> SearchSpace:
     path = Path(file).expanduser()
     if not path.is_file():
         raise CompressError(f"{text}: there is no file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"compress_user_space_{path.stem}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # a dataclass looks its own module up there
     try:
         spec.loader.exec_module(module)
     except CompressError:
         raise
     except Exception as error:
         raise CompressError(f"{path}: running it raised {type(error).__name__}: {error}") from error
-    space = getattr(module, attribute, None)
+    if not hasattr(module, attribute):
+        public = [name for name in vars(module) if not name.startswith("_")]
+        raise CompressError(f"{path}: {unknown('name', attribute, public)}")
+    space = getattr(module, attribute)
     if isinstance(space, Mapping):
         return space_from_dict(space, text)
     if not isinstance(space, SearchSpace):
@@ -135,7 +159,7 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _table(value: object, source: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise CompressError(f"{source} = {value!r}: write a table")
+        raise CompressError(f"{source} = {shown(value)}: write a table")
     return value
 
 

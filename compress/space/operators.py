@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 CONV, LINEAR, NORM, UPSAMPLE, POOL = "conv", "linear", "norm", "upsample", "pool"
 ACTIVATION, CONCAT, ADD = "activation", "concat", "add"
+MATMUL = "matmul"  # of two activations, as in attention: a linear layer without parameters
 
 # fvcore charges bilinear interpolation four operations an output value and nearest one.
 UPSAMPLE_COST = {"bilinear": 4, "nearest": 1}
@@ -53,8 +54,8 @@ class Operator(NamedTuple):
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of convolutions and linear layers (one multiply-add = 1)."""
-        if self.kind in (CONV, LINEAR):
+        """Multiply-adds of convolutions and matrix products (one multiply-add = 1)."""
+        if self.kind in (CONV, LINEAR, MATMUL):
             weights = self.kernel_area * self.in_channels * self.out_channels // self.groups
             return weights * self.height * self.width
         return 0
@@ -98,4 +99,6 @@ def totals(operators: Iterable[Operator]) -> Totals:
             other += NORM_COST[detail] * cout * height * width
         elif kind == UPSAMPLE:
             other += UPSAMPLE_COST[detail] * cout * height * width
+        elif kind == MATMUL:
+            macs += cin * cout * height * width
     return Totals(params, macs, macs + other)

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from reprlib import Repr
 from typing import Any
 
 from compress.errors import CompressError
 
 Values = Mapping[str, Any]
+
+# A file may hold a value of any size and depth; an error shows the start of it.
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 20
+
+
+def shown(value: object) -> str:
+    """Give a value for an error message, cut short where it is long or deep."""
+    return _SHORT.repr(value)
 
 
 @dataclass(frozen=True)
@@ -42,4 +53,6 @@ class Field:
                 and self.low <= value <= self.high
             )
         if not good:
-            raise CompressError(f"{source}: {value!r} is not allowed; allowed: {self.describe}")
+            raise CompressError(
+                f"{source}: {shown(value)} is not allowed; allowed: {self.describe}"
+            )

@@ -13,7 +13,7 @@ from compress.errors import CompressError, unknown
 from compress.space.families import Family, family
 from compress.space.genotype import Genotype, input_size
 from compress.space.operators import totals
-from compress.space.schema import Values
+from compress.space.schema import Values, shown
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class SearchSpace:
                 raise CompressError(f"{where}: {unknown('parameter', key, schema)}")
             if not isinstance(values, list | tuple) or not values:
                 raise CompressError(
-                    f"{where}: {key} = {values!r}: write a list of choices; each: "
+                    f"{where}: {key} = {shown(values)}: write a list of choices; each: "
                     f"{schema[key].describe}"
                 )
             for value in values:
@@ -94,13 +94,16 @@ class SearchSpace:
         for key in values:
             if key not in self.choices:
                 raise unknown(f"parameter of space {self.name}", key, self.choices)
+        chosen = {}
         for key, allowed in self.choices.items():
-            if key not in values or values[key] not in allowed:
+            value = values.get(key)
+            if isinstance(value, bool) or value not in allowed:
                 raise CompressError(
-                    f"space {self.name}: {key} = {values.get(key)!r} is not a choice; allowed: "
+                    f"space {self.name}: {key} = {shown(value)} is not a choice; allowed: "
                     f"{', '.join(map(str, allowed))}"
                 )
-        return self._decode(dict(values))
+            chosen[key] = allowed[allowed.index(value)]  # 3.0 is the choice 3
+        return self._decode(chosen)
 
     def reference(self, name: str) -> Genotype:
         """Return a named reference point; an unknown name offers the nearest."""
@@ -112,10 +115,11 @@ class SearchSpace:
     def smallest(self) -> Genotype:
         """The network with the fewest parameters, found choice by choice.
 
-        Exact where parameters grow with every choice apart from the others, as in all shipped
+        Exact where parameters grow with every number apart from the others, as in all shipped
         families.
         """
-        best = {key: values[0] for key, values in self.choices.items()}
+        # From the least numbers, for a choice that others leave unused has none to prefer.
+        best = {key: min(values) for key, values in self.choices.items()}
         for _ in range(2):  # the second round catches choices that hid one another
             for key, values in self.choices.items():
                 best[key] = min(values, key=lambda value: self._params(best | {key: value}))
@@ -125,6 +129,4 @@ class SearchSpace:
         return totals(self.rules.operators(self.rules.decode(values), self.size)).params
 
     def _decode(self, values: dict[str, Any]) -> Genotype:
-        return Genotype(
-            self.family, self.rules.decode(values), self.size, self.name, "", values
-        )
+        return Genotype(self.family, self.rules.decode(values), self.size, self.name, "", values)

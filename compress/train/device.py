@@ -15,11 +15,9 @@ def default_device() -> torch.device:
 def native_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 arithmetic is faster than float32 here, rather than emulated."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     features = torch.cpu.get_capabilities()
-    return bool(
-        features.get("avx512_bf16") or features.get("amx_bf16") or features.get("arm_bf16")
-    )
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("arm_bf16"))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

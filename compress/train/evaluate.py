@@ -30,6 +30,10 @@ class Evaluation:
     protocol: Protocol
     skipped: int = 0
 
+    def __getitem__(self, name: str) -> float:
+        """One metric by name, as in ``evaluation["delta1"]``."""
+        return self.metrics[name]
+
     def to_dict(self) -> dict[str, Any]:
         """Metric names, ``images`` and ``protocol``, as ``compress evaluate --json`` prints."""
         return {
@@ -138,7 +142,8 @@ def predict_batch(
                 depth_m = flip_average(depth_m, model(image.flip(-1)))
     finally:
         model.train(training)
-    return depth_m[:, 0].float().cpu()
+    single: Tensor = depth_m[:, 0].float().cpu()
+    return single
 
 
 def upsample(depth_m: Tensor, size: tuple[int, ...]) -> npt.NDArray[np.float32]:
@@ -155,7 +160,7 @@ def predict(
     model: DepthNet, rgb: npt.NDArray[np.uint8], flip: bool = False
 ) -> npt.NDArray[np.float32]:
     """Predict depth in metres (H, W) of one RGB image (H, W, 3) uint8 of any size."""
-    small = torch.from_numpy(np.ascontiguousarray(resize_rgb(rgb, model.size)))
+    small = torch.from_numpy(resize_rgb(rgb, model.size).copy())
     return upsample(predict_batch(model, small[None], flip, "float32")[0], rgb.shape[:2])
 
 

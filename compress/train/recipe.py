@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from compress.data import Dataset
 from compress.data.augment import Augment
 from compress.errors import CompressError, unknown
 
@@ -22,7 +23,7 @@ class Recipe:
 
     epochs: int = 30
     batch: int = 16
-    lr: float = 3e-3
+    lr: float = 6e-3
     weight_decay: float = 1e-2
     warmup: float = 0.15
     clip: float = 1.0
@@ -48,6 +49,12 @@ class Recipe:
             raise unknown("loss", self.loss, LOSSES)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
+
+    @classmethod
+    def for_data(cls, dataset: Dataset, values: Mapping[str, Any]) -> Recipe:
+        """The recipe for a data set: its own customs, and ``values`` over them."""
+        augment = {"zoom": dataset.zoom, **values.get("augment", {})}
+        return cls.from_dict({**values, "augment": augment}, "training")
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as JSON-ready values."""

@@ -24,7 +24,11 @@ def conv(cin: int, cout: int, kernel: int = 1, stride: int = 1, groups: int = 1)
 
 def activation(channels: int, normed: bool) -> nn.Module:
     """SELU, after a batch norm where the genotype asks for one."""
-    return nn.Sequential(nn.BatchNorm2d(channels), nn.SELU(inplace=True)) if normed else nn.SELU(inplace=True)
+    return (
+        nn.Sequential(nn.BatchNorm2d(channels), nn.SELU(inplace=True))
+        if normed
+        else nn.SELU(inplace=True)
+    )
 
 
 class PBEP(nn.Module):
@@ -50,7 +54,8 @@ class PBEP(nn.Module):
         x = self.norm(self.project(x))
         x = self.expand_act(self.expand(x))
         x = self.depthwise_act(self.depthwise(x))
-        return self.reduce_act(self.reduce(x))
+        out: Tensor = self.reduce_act(self.reduce(x))
+        return out
 
 
 class EP(nn.Module):
@@ -73,7 +78,8 @@ class EP(nn.Module):
         """Apply the module."""
         x = self.expand_act(self.expand(x))
         x = self.depthwise_act(self.depthwise(x))
-        return self.reduce_act(self.reduce(x))
+        out: Tensor = self.reduce_act(self.reduce(x))
+        return out
 
 
 class DenseStage(nn.Module):

@@ -1,0 +1,266 @@
+"""What each subcommand does: call one function of the package, print its answer."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from argparse import Namespace
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from compress.errors import CompressError
+
+
+def _print_json(data: dict[str, Any]) -> None:
+    print(json.dumps(data, sort_keys=False, allow_nan=False, default=str))
+
+
+def _data_options(args: Namespace) -> dict[str, Any]:
+    given = {"depth_scale": args.depth_scale, "cap_m": args.cap, "split": args.split}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def spaces(args: Namespace) -> int:
+    """List the shipped spaces."""
+    from compress.space import load_space, space_names
+
+    found = [load_space(name) for name in space_names()]
+    if args.json:
+        _print_json(
+            {
+                space.name: {
+                    "description": space.description,
+                    "paper": space.paper,
+                    "size": list(space.size),
+                    "cardinality": space.cardinality,
+                    "parameters": {k: list(v) for k, v in space.choices.items()},
+                    "references": sorted(space.references),
+                }
+                for space in found
+            }
+        )
+        return 0
+    for space in found:
+        print(f"{space.name}: {space.description}")
+        print(f"  paper       {space.paper}")
+        print(f"  parameters  {len(space.choices)}, {space.cardinality:.1e} combinations")
+        for name, reference in space.references.items():
+            print(f"  {space.name}@{name:<10} {reference.description}")
+    return 0
+
+
+def cost(args: Namespace) -> int:
+    """Count a network."""
+    from compress.space import Genotype, parse_reference
+
+    name = args.model
+    target: Any
+    if name.endswith(".json"):
+        target = Genotype.read(name)
+    elif "@" in name and not Path(name).exists():
+        target = parse_reference(name)
+    else:
+        from compress.models import load
+
+        target = load(name)
+    from compress.cost.count import cost as count_cost
+    from compress.cost.count import to_dict
+
+    result = count_cost(target, args.size)
+    if args.json:
+        _print_json(to_dict(result))
+        return 0
+    print(f"{name} at {result.size[0]}x{result.size[1]}")
+    print(f"  params    {result.params:>15,}")
+    print(f"  macs      {result.macs:>15,}  multiply-adds of convolutions and linear layers")
+    print(f"  macs_all  {result.macs_all:>15,}  and of normalisation and interpolation")
+    if result.uncounted:
+        print(f"  not counted: {', '.join(result.uncounted)}")
+    return 0
+
+
+def evaluate(args: Namespace) -> int:
+    """Score a network."""
+    from compress.cli.display import reading_progress
+    from compress.train.run import evaluate as score
+
+    with reading_progress() as reading:
+        result = score(
+            args.model,
+            args.data,
+            part=args.part,
+            size=args.size,
+            crop=args.crop,
+            flip_average=bool(args.flip),
+            averaging=args.averaging or "per-image",
+            alignment=args.alignment,
+            reading=reading,
+            **_data_options(args),
+        )
+    if args.json:
+        _print_json(result.to_dict())
+        return 0
+    print(result.protocol.describe())
+    for name, value in result.metrics.items():
+        print(f"  {name:<9} {value:.4f}")
+    if result.skipped:
+        print(f"  {result.skipped} images had no valid pixel and were left out")
+    return 0
+
+
+def train(args: Namespace) -> int:
+    """Train one network; the same command goes on after an interruption."""
+    from compress.cli.display import reading_progress
+    from compress.train.fit import StoppedError
+    from compress.train.run import train as fit
+
+    stem = args.model.replace("@", "-") if "@" in args.model else Path(args.model).stem
+    out = Path(args.out or f"{stem}-trained.safetensors")
+    from compress.search.store import prepare_folder
+
+    prepare_folder(out.absolute().parent)
+    chosen = {"epochs": args.epochs, "seed": args.seed, "batch": args.batch, "lr": args.lr}
+    chosen["loss"] = args.loss
+    stop = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    state = out.with_name(f".{out.name}.state")
+    try:
+        with reading_progress() as reading:
+            result = fit(
+                args.model,
+                args.data,
+                out=out,
+                size=args.size,
+                recipe={k: v for k, v in chosen.items() if v is not None},
+                checkpoint=state,
+                on_epoch=lambda epoch, _: reading.epoch(epoch),
+                should_stop=stop.is_set,
+                reading=reading,
+                **_data_options(args),
+            )
+    except StoppedError:
+        print(
+            f"compress train: interrupted; the same command goes on from {state}", file=sys.stderr
+        )
+        return 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if args.json:
+        _print_json(
+            {
+                "model": str(result.path),
+                "epochs": args.epochs,
+                "params": result.model.info["params"],
+                "macs": result.model.info["macs"],
+                "validation": result.validation.to_dict(),
+                "heldout": result.heldout.to_dict(),
+            }
+        )
+        return 0
+    for part, scores in (("validation", result.validation), ("held-out", result.heldout)):
+        line = "  ".join(f"{k} {scores[k]:.4f}" for k in ("delta1", "abs_rel", "rmse"))
+        print(f"{part:<11} {line}   ({scores.protocol.describe()})")
+    print(f"saved to {result.path}")
+    return 0
+
+
+def predict(args: Namespace) -> int:
+    """Predict one image's depth."""
+    from compress.models import load
+    from compress.train.evaluate import predict as run
+    from compress.train.images import read_image, write_depth, write_preview
+
+    out = Path(args.out or f"{Path(args.image).with_suffix('')}-depth.png")
+    if out.suffix.lower() not in (".png", ".npy"):
+        raise CompressError(f"-o {out}: write a .png (16 bit) or .npy (float32 metres)")
+    rgb = read_image(args.image)
+    depth_m = run(load(args.model), rgb, args.flip)
+    write_depth(out, depth_m, args.depth_scale)
+    if args.preview:
+        write_preview(Path(args.preview), depth_m)
+    low, middle, high = (float(v) for v in _quantiles(depth_m))
+    answer = {
+        "image": args.image,
+        "depth": str(out),
+        "size": list(depth_m.shape),
+        "min_m": low,
+        "median_m": middle,
+        "max_m": high,
+    }
+    if args.json:
+        _print_json(answer)
+    else:
+        print(f"{out}: {low:.2f} to {high:.2f} m, median {middle:.2f} m")
+    return 0
+
+
+def _quantiles(depth_m: Any) -> Any:
+    import numpy as np
+
+    return np.quantile(depth_m, [0.0, 0.5, 1.0])
+
+
+def search(args: Namespace) -> int:
+    """Run or resume a study."""
+    from compress.search import search as run
+    from compress.search.config import SearchConfig, read_recipe
+
+    options: dict[str, Any] = read_recipe(args.recipe) if args.recipe else {}
+    for name in fields(SearchConfig):
+        value = getattr(args, name.name, None)
+        if value is not None:
+            options[name.name] = value
+    if args.cap is not None:
+        options["cap_m"] = args.cap
+    if args.flip:
+        options["flip_average"] = True
+    if args.workers is not None and args.workers < 1:
+        raise CompressError(f"--workers {args.workers}: give 1 or more")
+    from compress.cli.display import SearchDisplay
+
+    with SearchDisplay() as display:
+        result = run(
+            study=args.study,
+            out=args.out,
+            storage=args.storage,
+            workers=args.workers,
+            events=display,
+            **options,
+        )
+    if args.json:
+        _print_json(result.to_dict())
+    else:
+        display.conclude(result)
+    return 0 if result.best is not None else 1
+
+
+def report(args: Namespace) -> int:
+    """Write a study's page again."""
+    from compress.report import write_report
+    from compress.search.sampler import hush_optuna
+    from compress.search.store import find_study, prepare_folder
+
+    hush_optuna()
+    study = find_study(args.study, Path(args.out), args.storage)
+    folder = Path(args.out) / args.study
+    prepare_folder(folder)
+    page = write_report(study, folder)
+    if args.json:
+        _print_json({"study": args.study, "report": str(page), "csv": str(folder / "trials.csv")})
+    else:
+        print(page)
+    return 0
+
+
+def data(args: Namespace) -> int:
+    """Fetch a data set."""
+    from compress.cli.display import reading_progress
+    from compress.data.download import download_nyu
+
+    with reading_progress() as reading:
+        path = download_nyu(Path(args.to), progress=reading("bytes"))
+    print(f"{path}: complete and verified; use it as --data nyu:{path}")
+    return 0
