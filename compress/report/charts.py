@@ -235,12 +235,13 @@ def _dot(at: tuple[float, float], kind: str, title: str, radius: float) -> Marku
 
 
 def _winner(x: float, y: float, title: str) -> Markup:
-    left = x > (LEFT + RIGHT) / 2
+    # Nothing on the front lies above and to the left of it.
+    place = (x - 12, max(y - 8, TOP + 10), "end") if x > LEFT + 60 else (x + 13, y + 17, "start")
     return element(
         "g",
         element("title", title),
         element("circle", class_="ring", cx=x, cy=y, r=9),
-        _text("best", x - 14 if left else x + 14, y + 16, "end" if left else "start", "best-label"),
+        _text("best", *place, "best-label"),
         class_="winner",
     )
 

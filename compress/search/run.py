@@ -45,6 +45,7 @@ from compress.search.store import (
     open_storage,
     owner_is_gone,
     prepare_folder,
+    study_names,
 )
 from compress.search.winner import provisional, summary, train_winner
 from compress.search.workers import default_workers, run_candidates
@@ -117,6 +118,11 @@ def search(
     name = check_name(study or config.default_name)
     folder = Path(out) / name
     stored = _stored_config(name, Path(out), storage, given)
+    if stored is None and study and not set(given) - set(BOUNDS):
+        # A name alone asks to resume; a mistyped one must not begin a new study.
+        raise unknown(
+            "study", name, study_names(Path(out)), "to begin a new one, say its --budget or --data"
+        )
     config = stored or config
     if config.trials is None and config.minutes is None:
         config = replace(config, minutes=DEFAULT_MINUTES)

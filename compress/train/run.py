@@ -85,12 +85,14 @@ def train(
         CompressError: anything wrong with model, data or recipe.
     """
     told = reading or (lambda what: None)
+    opened = open_model(model)
+    chosen = {} if isinstance(recipe, Recipe) else {"epochs": epochs, **(recipe or {})}
+    Recipe.from_dict(chosen, "training")  # a mistake shows before any image is read
     dataset = _opened(data, data_options)
     if dataset.train is None:
         raise CompressError(f"{dataset.name}: has no training list, only held-out frames")
-    opened = open_model(model)
     if not isinstance(recipe, Recipe):
-        recipe = Recipe.for_data(dataset, {"epochs": epochs, **(recipe or {})})
+        recipe = Recipe.for_data(dataset, chosen)
     frames, held = cut_validation(dataset.train, seed=recipe.seed)
     if isinstance(opened, Genotype):
         size = size or fitted_size(dataset.train, opened.size)

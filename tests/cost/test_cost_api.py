@@ -19,7 +19,7 @@ SPACE = load_space("depthnet-nano")
 
 
 def test_sizes_are_read_alike() -> None:
-    genotype = SPACE.sample(7)
+    genotype = SPACE.smallest
     wanted = cost(genotype, (64, 96))
     assert wanted.size == (64, 96)
     assert cost(genotype, "64x96") == cost(genotype, [64, 96]) == wanted
@@ -31,7 +31,7 @@ def test_sizes_are_read_alike() -> None:
 
 
 def test_the_package_can_be_called() -> None:
-    genotype = SPACE.sample(7)
+    genotype = SPACE.smallest
     assert compress.cost(genotype, "64x96") == cost(genotype, "64x96")
     assert operators(genotype) == operators(genotype, SPACE.size)
 
@@ -39,7 +39,7 @@ def test_the_package_can_be_called() -> None:
 @pytest.mark.parametrize("size", ["64", "64x", (64,), (8, 64), (64, 9000), (64.0, 64), "axb"])
 def test_wrong_sizes_are_answered(size: object) -> None:
     with pytest.raises(CompressError, match="16 to 8192"):
-        cost(SPACE.sample(7), size)  # type: ignore[arg-type]
+        cost(SPACE.smallest, size)  # type: ignore[arg-type]
     with pytest.raises(CompressError, match="16 to 8192"):
         cost(nn.Conv2d(3, 1, 1), size)  # type: ignore[arg-type]
 

@@ -120,6 +120,13 @@ def test_resuming_needs_only_the_name_but_refuses_other_gates(options, tmp_path)
         search(study="s", **options | {"delta1": 0.9})
 
 
+def test_a_mistyped_name_alone_begins_nothing(options, tmp_path):
+    search(study="kitchen", trials=1, **options)
+    with pytest.raises(CompressError, match="did you mean kitchen"):
+        search(study="kitchn", trials=1, out=tmp_path)
+    assert not (tmp_path / "kitchn").exists()
+
+
 def test_refused_candidates_are_neither_trained_nor_trials(options, tiny_space):
     watch = Watch()
     result = search(study="s", trials=3, budget=2801, events=watch, **options)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_space import TINY
+from tiny_toml import TINY
 
 from compress.cost import cost
 from compress.errors import CompressError

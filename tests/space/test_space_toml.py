@@ -5,8 +5,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from tiny_space import TINY
+from tiny_toml import TINY
 
+from compress.cost import cost
 from compress.errors import CompressError
 from compress.space import (
     SearchSpace,
@@ -237,7 +238,7 @@ def test_unknown_names_offer_the_nearest() -> None:
     assert ".toml" in str(caught.value)
     with pytest.raises(CompressError) as caught:
         load_space("depthnet-nano").reference("nuy")
-    assert "did you mean nyu?" in str(caught.value)
+    assert "did you mean nyu" in str(caught.value)
     for text in ("depthnet-nano@kity", "depthnet-nan@kitti", "kitti", "", "@", "depthnet-nano@"):
         with pytest.raises(CompressError, match="unknown"):
             parse_reference(text)
@@ -262,3 +263,34 @@ def test_every_shipped_space_is_sound() -> None:
         space = load_space(name)
         assert space.name == name
         assert space.paper and space.description and space.references
+
+
+def test_references_by_values_are_points_of_the_space() -> None:
+    space = load_space("depthnet-nano")
+    small = space.reference("small")
+    assert small == space.genotype(small.values)
+    assert small.name == "small"
+    assert cost(small).params == 127_815
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"values": {"stem": 3}}, "references.r: space .*: stem = 3 is not a choice"),
+        ({"values": {"stemm": 8}}, "did you mean stem"),
+        ({}, "write either spec"),
+        ({"values": {}, "spec": {}}, "write either spec"),
+        ({"values": 3}, "references.r.values = 3: write a table"),
+    ],
+)
+def test_wrong_references_by_values_are_named(entry: dict, said: str) -> None:
+    space = load_space("depthnet-nano")
+    data = {
+        "name": "x",
+        "family": space.family,
+        "size": list(space.size),
+        "choices": {k: list(v) for k, v in space.choices.items()},
+        "references": {"r": entry},
+    }
+    with pytest.raises(CompressError, match=said):
+        space_from_dict(data, "my.toml")
