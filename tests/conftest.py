@@ -31,6 +31,10 @@ up4 = { a = [6], b = [6, 8] }
 """  # noqa: E501
 
 
+# Tests run networks too small to be divided over threads, which would only wait for one another.
+torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _private_cache(tmp_path_factory: pytest.TempPathFactory):
     patch = pytest.MonkeyPatch()
