@@ -49,9 +49,10 @@ class Stopwatch:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=6)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--budget", type=float, default=200_000)
+    parser.add_argument("--trials", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--budget", type=float, default=40_000)
+    parser.add_argument("--max-macs", type=float, default=12e6)
     args = parser.parse_args()
     start = time.perf_counter()
     open_data("scenes")
@@ -84,13 +85,14 @@ def main() -> None:
             epochs=args.epochs,
             final_epochs=args.epochs,
             budget=args.budget,
+            max_macs=args.max_macs,
             delta1=0.05,
             seed=0,
         )
         whole = time.perf_counter() - start
     training, evaluating = watch.total("training"), watch.total("evaluating")
     rest = whole - training - evaluating
-    print(f"{result.trials} candidates of {args.epochs} epochs, {result.refused} refused by size")
+    print(f"{len(shares)} candidates of {args.epochs} epochs, {result.refused} refused by size")
     rows = [["part", "seconds", "share of the search"]]
     for name, seconds in (
         ("training", training), ("evaluating", evaluating), ("everything else", rest),

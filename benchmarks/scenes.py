@@ -9,7 +9,8 @@ import time
 import torch
 from _timing import interleaved, interval, ratio, table
 
-from compress.data import open_data, render_scene, resized
+from compress.data import open_data, resized
+from compress.data.scenes import render_scene
 from compress.models import build, normalised
 from compress.space import load_space
 from compress.train.fit import Trainer

@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 3], help="of the networks")
     parser.add_argument("--images", type=int, default=64, help="in each repetition")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=25.0, help="for each comparison")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each comparison")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     scenes()

@@ -19,6 +19,7 @@ from compress.search.sampler import distributions
 from compress.search.session import Session
 from compress.search.store import owner
 from compress.space import Genotype
+from compress.train.device import threads_for
 from compress.train.fit import DivergedError, Epoch, StoppedError
 
 # Shares of a candidate's epochs after which it is scored.
@@ -67,7 +68,8 @@ def run_candidate(session: Session, lock: AbstractContextManager[Any]) -> bool:
         study.set_user_attr(REFUSED, dict(session.refusals.by_gate))
     session.events.began(trial.number, size)
     try:
-        _train(session, trial, genotype, size)
+        with threads_for(size.macs):
+            _train(session, trial, genotype, size)
     except DivergedError as error:
         trial.set_user_attr("reason", str(error))
         study.tell(trial, state=TrialState.FAIL)

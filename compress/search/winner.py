@@ -10,12 +10,16 @@ from compress.models import load, save
 from compress.netscore import netscore
 from compress.search.records import FINAL, Record, best, nearest_miss, records
 from compress.search.session import Session
+from compress.train.device import threads_for
 from compress.train.evaluate import Evaluation
 from compress.train.fit import DivergedError, Epoch, StoppedError
 
 # How many networks are trained out before the study says that none passes at full budget.
 ATTEMPTS = 3
 PLANNED = "final_epochs"
+# Share of the time left that the winner's epochs are planned to fill: a pace taken from a candidate
+# is not exact, and scoring and the report come after.
+PRUDENCE = 0.85
 
 
 def train_winner(session: Session) -> dict[str, Any] | None:
@@ -33,7 +37,8 @@ def train_winner(session: Session) -> dict[str, Any] | None:
     for row in ranked[:ATTEMPTS]:
         stored = trained_out(session).get(row.hash)
         if stored is None:
-            stored = _train_out(session, row)
+            with threads_for(row.macs):
+                stored = _train_out(session, row)
         if stored is None:
             return None
         if stored["delta1"] >= gate:
@@ -147,7 +152,8 @@ def _planned_epochs(session: Session, row: Record) -> int:
         return int(known[row.hash])
     epochs = max(config.final_epochs, config.epochs)
     if config.minutes is not None and row.seconds > 0:
-        affordable = int((session.end - time.monotonic()) / (row.seconds / config.epochs))
+        left = PRUDENCE * (session.end - time.monotonic())
+        affordable = int(left / (row.seconds / config.epochs))
         epochs = max(config.epochs, min(epochs, affordable))
     session.study.set_user_attr(PLANNED, {**known, row.hash: epochs})
     return epochs

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+
+# Multiply-adds of an image that make another thread worth having. Below, a network's operators are
+# too short: two threads gained at most 1.3x on an idle machine of two cores, and beside one other
+# process they were four times slower than one (reports/README.md).
+MACS_PER_THREAD = 100e6
 
 
 def default_device() -> torch.device:
@@ -25,3 +31,19 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     if precision == "float32" or (precision == "auto" and not native_bfloat16(device)):
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
+
+
+@contextmanager
+def threads_for(macs: int) -> Iterator[int]:
+    """Use as many threads as a network of ``macs`` an image deserves, at most those allowed now.
+
+    A rule rather than a measurement: the number of threads changes rounding, and a resumed run
+    must not differ from an uninterrupted one.
+    """
+    allowed = torch.get_num_threads()
+    chosen = max(1, min(allowed, round(macs / MACS_PER_THREAD)))
+    torch.set_num_threads(chosen)
+    try:
+        yield chosen
+    finally:
+        torch.set_num_threads(allowed)

@@ -13,7 +13,7 @@ from compress.data import Dataset, cut_validation, open_data, resized
 from compress.errors import CompressError, unknown
 from compress.models import DepthNet, build, load, save
 from compress.space import Genotype, parse_reference
-from compress.train.device import default_device
+from compress.train.device import default_device, threads_for
 from compress.train.evaluate import Evaluation, Scorer
 from compress.train.fit import Epoch, Trainer, centre
 from compress.train.recipe import Recipe
@@ -114,12 +114,13 @@ def train(
         if on_epoch:
             on_epoch(epoch, trainer.averaged)
 
-    trainer.run(None, after, should_stop)
+    counted = cost(network, size)
+    with threads_for(counted.macs):
+        trainer.run(None, after, should_stop)
     result = trainer.averaged
     scorer = Scorer.of(dataset, held, "validation", size, progress=told("validation images"))
     validation = scorer(result)
     heldout = evaluate(result, dataset, size=size, reading=reading)
-    counted = cost(result, size)
     result.info = {
         "data": dataset.name,
         "params": counted.params,

@@ -219,3 +219,17 @@ class TestAugment:
     def test_wrong_settings_are_named(self, wrong):
         with pytest.raises(CompressError, match=next(iter(wrong))):
             Augment(**wrong)
+
+
+def test_threads_follow_the_size_of_the_network_and_are_given_back():
+    from compress.train.device import MACS_PER_THREAD, threads_for
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for macs, wanted in ((1, 1), (MACS_PER_THREAD, 1), (2 * MACS_PER_THREAD, 2), (10**12, 2)):
+            with threads_for(macs) as chosen:
+                assert chosen == torch.get_num_threads() == wanted
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
