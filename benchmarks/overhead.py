@@ -19,6 +19,7 @@ _START = time.perf_counter()
 
 from compress.data import open_data  # noqa: E402
 from compress.search import candidate, search, workers  # noqa: E402
+from compress.search.sampler import GatedSampler  # noqa: E402
 from compress.train.evaluate import Scorer  # noqa: E402
 from compress.train.fit import Trainer  # noqa: E402
 
@@ -49,8 +50,8 @@ class Stopwatch:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--trials", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=6, help="of a candidate, as in the demo")
     parser.add_argument("--budget", type=float, default=40_000)
     parser.add_argument("--max-macs", type=float, default=12e6)
     args = parser.parse_args()
@@ -60,19 +61,31 @@ def main() -> None:
 
     watch = Stopwatch()
     shares: list[float] = []
-    run_one = candidate.run_candidate
+    useful_in_candidates: list[float] = []
+    run_one, train = candidate.run_candidate, Trainer.run
+
+    def useful() -> float:
+        return watch.total("training") + watch.total("evaluating") - watch.total("checkpoints")
 
     def one(*arguments: Any) -> Any:
-        before = watch.total("training") + watch.total("evaluating")
-        begun = time.perf_counter()
+        before, begun = useful(), time.perf_counter()
         wanted = run_one(*arguments)
-        useful = watch.total("training") + watch.total("evaluating") - before
-        if useful:
-            shares.append(1 - useful / (time.perf_counter() - begun))
+        if useful() > before:
+            useful_in_candidates.append(useful() - before)
+            shares.append(1 - useful_in_candidates[-1] / (time.perf_counter() - begun))
         return wanted
 
-    Trainer.run = watch.around("training", Trainer.run)  # type: ignore[method-assign]
+    def run(
+        self: Trainer, until: Any = None, on_epoch: Any = None, should_stop: Any = None
+    ) -> None:
+        # Called within training, but not training: checkpoints and the study's records.
+        train(self, until, on_epoch and watch.around("checkpoints", on_epoch), should_stop)
+
+    Trainer.run = watch.around("training", run)  # type: ignore[method-assign]
     Scorer.__call__ = watch.around("evaluating", Scorer.__call__)  # type: ignore[method-assign]
+    GatedSampler.sample_relative = watch.around(  # type: ignore[method-assign]
+        "proposing", GatedSampler.sample_relative
+    )
     workers.run_candidate = one
     workers.work = watch.around("candidates", workers.work)
     with tempfile.TemporaryDirectory() as folder:
@@ -90,22 +103,23 @@ def main() -> None:
             seed=0,
         )
         whole = time.perf_counter() - start
-    training, evaluating = watch.total("training"), watch.total("evaluating")
-    rest = whole - training - evaluating
+    candidates = watch.total("candidates")
+    between = candidates - sum(useful_in_candidates)
     print(f"{len(shares)} candidates of {args.epochs} epochs, {result.refused} refused by size")
     rows = [["part", "seconds", "share of the search"]]
     for name, seconds in (
-        ("training", training), ("evaluating", evaluating), ("everything else", rest),
+        ("training and evaluating", useful()),
+        ("proposing", watch.total("proposing")),
+        ("checkpoints and records", watch.total("checkpoints")),
+        ("all that is not training or evaluating", whole - useful()),
         ("the whole search", whole),
-    ):  # fmt: skip
+    ):
         rows.append([name, f"{seconds:.2f}", f"{seconds / whole:.1%}"])
     table(rows)
-    print(f"\nwithin a candidate, not training or evaluating: {interval(shares):.2%}")
-    once = whole - watch.total("candidates")
-    print(f"once a study (opening, training the winner, report): {once:.2f} s")
-    print(
-        f"not in the table: importing {IMPORTING:.2f} s, drawing or mapping scenes {drawing:.2f} s"
-    )
+    print(f"\nnot training or evaluating, share of a candidate's time: {interval(shares):.1%}")
+    print(f"the same over all candidates: {between / candidates:.1%}")
+    print(f"once a study (opening, saving the winner, report): {whole - useful() - between:.2f} s")
+    print(f"not counted: importing {IMPORTING:.2f} s, drawing or mapping scenes {drawing:.2f} s")
 
 
 if __name__ == "__main__":

@@ -111,7 +111,11 @@ def _train(session: Session, trial: Trial, genotype: Genotype, size: Cost) -> No
         if not last and any(rung["epoch"] == until for rung in rungs):
             continue
         trainer.run(until, on_epoch, session.should_stop)
-        metrics = session.scorer(trainer.averaged, should_stop=session.should_stop).metrics
+        # Rungs are scored quickly, the last one as figures are quoted.
+        precision = "float32" if last else "auto"
+        metrics = session.scorer(
+            trainer.averaged, precision=precision, should_stop=session.should_stop
+        ).metrics
         delta1 = metrics["delta1"]
         score = netscore(100 * delta1, size.params, size.macs, config.exponents)
         spent = time.monotonic() - start

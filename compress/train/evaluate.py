@@ -94,11 +94,15 @@ class Scorer:
         model: DepthNet,
         *,
         batch: int = 16,
-        precision: str = "auto",
+        precision: str = "float32",
         progress: Callable[[int, int], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> Evaluation:
-        """Score ``model``; its training mode is left as it was found."""
+        """Score ``model``; its training mode is left as it was found.
+
+        In float32, so that a figure is the same on every machine; ``precision="auto"`` is quicker
+        and is for figures that nobody quotes, as between a candidate's epochs.
+        """
         from compress.train.fit import StoppedError
 
         accumulator = MetricAccumulator(self.protocol)
