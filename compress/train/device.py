@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 
 # Multiply-adds of an image that make another thread worth having. Below, a network's operators are
-# too short: two threads gained 1.2x on an idle machine of two cores, and beside one other process they
-# were three times slower than one (benchmarks/threads.py).
+# too short: two threads gained 1.2x on an idle machine of two cores, and beside one other process
+# they were three times slower than one (benchmarks/threads.py).
 MACS_PER_THREAD = 100e6
 
 
