@@ -39,7 +39,7 @@ APART = {
 # The last thing a study does is write its report, from whichever side it is called.
 LAST = {("search/run.py", "report")}
 # Without imports of their own from the package, and open to all.
-FREE = {"errors", "_callable"}
+FREE = {"errors", "_callable", "_files"}
 # The package's front: it hands out names of every part, and only its version is taken from it.
 FRONT = {"__init__", "__main__"}
 

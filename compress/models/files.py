@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from compress._files import whole
 from compress.errors import CompressError
 from compress.models.base import NORMALISATION, DepthNet
 from compress.models.build import build
@@ -39,21 +39,13 @@ def save(model: DepthNet, path: str | Path) -> Path:
         "info": json.dumps(model.info, sort_keys=True),
     }
     header["sha256"] = _checksum(header, tensors)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
     try:
-        save_file(tensors, temporary, metadata=header)
-        with Path(temporary).open("rb") as written:
-            os.fsync(written.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)  # mkstemp makes files for their owner alone
-        Path(temporary).replace(path)
+        with whole(path) as temporary:
+            save_file(tensors, temporary, metadata=header)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
     except SafetensorError as error:  # a full disk, which safetensors reports in its own way
         raise OSError(f"{path}: cannot write the model ({error})") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)  # gone already where it took its place
     return path
 
 

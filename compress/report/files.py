@@ -1,10 +1,10 @@
-"""Files that are there whole or not at all."""
+"""Files of a report."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
+
+from compress._files import whole
 
 
 def write_whole(path: Path, data: bytes) -> Path:
@@ -12,17 +12,8 @@ def write_whole(path: Path, data: bytes) -> Path:
 
     Whoever reads ``path`` meanwhile sees the old file or the new one, never a part.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)  # mkstemp makes files for their owner alone
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)  # gone already where it took its place
+    with whole(path) as temporary:
+        temporary.write_bytes(data)
     return path
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compress._files import whole
 from compress.data import Arrays
 from compress.errors import CompressError
 from compress.losses import make_loss
@@ -182,15 +181,8 @@ class Trainer:
             "schedule": self._schedule.state_dict(),
             "generator": self._generator.get_state(),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(state, file)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with whole(path) as temporary:
+            torch.save(state, temporary)
 
     def load_state(self, path: Path) -> bool:
         """Go on from ``save_state``'s file; False where it is missing, broken or of another run."""
