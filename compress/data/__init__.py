@@ -2,12 +2,14 @@
 
 from compress.data.arrays import Arrays, resized
 from compress.data.sources import cut_validation, open_data
-from compress.data.types import Dataset, Frames, Sample, Subset
+from compress.data.types import NO_CLASS, Dataset, Frames, Pairs, Sample, Subset
 
 __all__ = [
+    "NO_CLASS",
     "Arrays",
     "Dataset",
     "Frames",
+    "Pairs",
     "Sample",
     "Subset",
     "cut_validation",

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from compress.data.types import NO_CLASS
+
 F32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Vec = tuple[float, float, float]
@@ -152,6 +154,7 @@ class Rect:
     """A flat face: ``corner`` + u * ``along`` + v * ``up`` for u, v within ``extent``.
 
     ``normal`` points to the side it is seen from. ``disc`` keeps only the inscribed ellipse.
+    ``label`` is its class (``_classes.SCENE_CLASSES``), as of every body.
     """
 
     corner: Vec
@@ -162,6 +165,7 @@ class Rect:
     material: Material
     light: float = 1.0
     disc: bool = False
+    label: int = NO_CLASS
 
     def corners(self) -> tuple[list[Vec], list[tuple[int, int]]]:
         """Corner points and the edges between them."""
@@ -210,6 +214,7 @@ class Cylinder:
     top: float
     material: Material
     sun: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+    label: int = NO_CLASS
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -248,6 +253,7 @@ class Sphere:
     radius: float
     material: Material
     sun: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+    label: int = NO_CLASS
 
     @property
     def extent(self) -> tuple[float, float]:

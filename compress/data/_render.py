@@ -99,3 +99,12 @@ def depth_image(scene: Scene, placed: Sequence[Placed], size: tuple[int, int], c
     """Z-depth in metres through each pixel's centre, (H, W); 0 for sky and beyond ``cap_m``."""
     t = cast(placed, scene.camera.grid(size), depth_only=True).t
     return np.where(t <= cap_m, t, np.float32(0))
+
+
+def class_image(
+    scene: Scene, placed: Sequence[Placed], size: tuple[int, int], sky: int
+) -> npt.NDArray[np.uint8]:
+    """Class of what each pixel's centre ray meets, (H, W) uint8, ``sky`` where it meets nothing."""
+    face = cast(placed, scene.camera.grid(size)).face
+    of_face = np.array([*(s.label for s in scene.surfaces), sky], np.uint8)
+    return of_face[face]  # -1, nothing met, is the last

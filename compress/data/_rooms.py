@@ -61,6 +61,7 @@ def _furnish_wall(stage: Stage, length: float) -> None:
     while x < length - 1.4:
         what = stage.pick(("door", "window", "picture", "picture", "none"))
         axes: tuple[Vec, Vec, Vec] = ((1, 0, 0), (0, 1, 0), (0, 0, -1))
+        stage.of(what if what in ("door", "window") else "wall")
         if what == "door":
             leaf = stage.tint(stage.pick((*WOODS, *PAINTS)))
             frame = Material(dim(leaf, 0.6))
@@ -179,24 +180,25 @@ def _stool(stage: Stage) -> None:
     stage.tube(0.25, 0, 0.45, Material(cloth, dim(cloth, 0.7), (0.1, 0.45), (0.008, 0.0)))
 
 
-Piece = tuple[Callable[[Stage], None], float, float]  # and its width and depth in metres
+# How it is built, its class, its width and depth in metres.
+Piece = tuple[Callable[[Stage], None], str, float, float]
 _AT_WALL: tuple[Piece, ...] = (
-    (_wardrobe, 1.0, 0.6),
-    (_commode, 1.2, 0.5),
-    (_bookcase, 0.9, 0.3),
-    (_sofa, 1.8, 0.85),
-    (_bed, 1.4, 2.0),
-    (_plant, 0.7, 0.7),
-    (_lamp, 0.4, 0.4),
+    (_wardrobe, "cupboard", 1.0, 0.6),
+    (_commode, "cupboard", 1.2, 0.5),
+    (_bookcase, "cupboard", 0.9, 0.3),
+    (_sofa, "seat", 1.8, 0.85),
+    (_bed, "bed", 1.4, 2.0),
+    (_plant, "plant", 0.7, 0.7),
+    (_lamp, "lamp", 0.4, 0.4),
 )
 _FREE: tuple[Piece, ...] = (
-    (_table, 1.4, 0.8),
-    (_chair, 0.45, 0.45),
-    (_chair, 0.45, 0.45),
-    (_carton, 0.5, 0.5),
-    (_stool, 0.5, 0.5),
-    (_sofa, 1.8, 0.85),
-    (_bookcase, 0.9, 0.3),
+    (_table, "table", 1.4, 0.8),
+    (_chair, "seat", 0.45, 0.45),
+    (_chair, "seat", 0.45, 0.45),
+    (_carton, "box", 0.5, 0.5),
+    (_stool, "seat", 0.5, 0.5),
+    (_sofa, "seat", 1.8, 0.85),
+    (_bookcase, "cupboard", 0.9, 0.3),
 )
 
 
@@ -218,8 +220,9 @@ def indoor(rng: np.random.Generator) -> Scene:
     skirting = Material(stage.pick((white, stage.tint(stage.pick(WOODS)))))
     ceiling = Material(white, dim(white, 0.75), (0.6, 0.6), (0.015, 0.015), edge=0.2, foot=0.2)
     scene.gain = exposure(stage)
-    stage.at()
+    stage.at().of("floor")
     stage.face((left, 0, near), (1, 0, 0), (0, 0, 1), up, (wide, long), _floor(stage))
+    stage.of("ceiling")
     stage.face((left, high, near), (1, 0, 0), (0, 0, 1), (0, -1, 0), (wide, long), ceiling)
     for z in (1.5, 3.5, 5.5):
         if z + 0.5 < far:
@@ -231,18 +234,18 @@ def indoor(rng: np.random.Generator) -> Scene:
         (right, far, math.pi / 2, long),
     )
     for material, (x, z, yaw, length) in zip(walls, poses, strict=True):
-        stage.at(x, z, yaw)
+        stage.at(x, z, yaw).of("wall")
         stage.face((0, 0, 0), (1, 0, 0), up, (0, 0, -1), (length, high), material)
         stage.face((0, 0, -0.01), (1, 0, 0), up, (0, 0, -1), (length, 0.1), skirting)
         _furnish_wall(stage, length)
     if stage.chance(0.35):
         cloth = stage.tint(stage.pick(CLOTHS))
         rug = Material(cloth, dim(cloth, 1.6), (2.0, 1.4), (0.12, 0.12), foot=0.0)
-        stage.at(stage.uniform(left + 1, right - 1), stage.uniform(2.0, far))
+        stage.at(stage.uniform(left + 1, right - 1), stage.uniform(2.0, far)).of("floor")
         stage.face((-1, 0.01, -0.7), (1, 0, 0), (0, 0, 1), up, (2.0, 1.4), rug)
     stage.claim(0, 0, 0.7, 1.0)
     for _ in range(int(rng.integers(2, 7))):
-        build, w, d = stage.pick(_AT_WALL)
+        build, name, w, d = stage.pick(_AT_WALL)
         x, z, yaw, length = stage.pick(poses)
         along = stage.uniform(w / 2 + 0.05, length - w / 2 - 0.05)
         c, s = math.cos(yaw), math.sin(yaw)
@@ -250,10 +253,10 @@ def indoor(rng: np.random.Generator) -> Scene:
         x, z = x + c * along + s * deep, z + c * deep - s * along
         reach = (abs(c) * w + abs(s) * d) / 2, (abs(s) * w + abs(c) * d) / 2
         if stage.claim(x, z, *reach):
-            build(stage.at(x, z, yaw))
+            build(stage.at(x, z, yaw).of(name))
             stage.shadow(w / 2, d / 2)
     for _ in range(int(rng.integers(1, 7))):
-        build, w, d = stage.pick(_FREE)
+        build, name, w, d = stage.pick(_FREE)
         x, z = stage.uniform(left + 0.6, right - 0.6), stage.uniform(1.3, max(far - 0.5, 1.4))
         yaw = stage.uniform(-math.pi, math.pi)
         half = math.hypot(w, d) / 2
@@ -263,6 +266,6 @@ def indoor(rng: np.random.Generator) -> Scene:
             and z + half < far
             and stage.claim(x, z, half, half)
         ):
-            build(stage.at(x, z, yaw))
+            build(stage.at(x, z, yaw).of(name))
             stage.shadow(w / 2 * 0.95, d / 2 * 0.95, depth=0.35 if build is _table else 0.5)
     return scene

@@ -10,7 +10,9 @@ from typing import TypeVar
 import numpy as np
 
 from compress.data._bodies import Colour, Cylinder, Material, Rect, Sphere, Vec
+from compress.data._classes import NUMBER
 from compress.data._render import Scene, Shadow
+from compress.data.types import NO_CLASS
 
 T = TypeVar("T")
 
@@ -27,6 +29,7 @@ class Stage:
         self.ambient, self.direct = 0.6, 0.4
         self.taken: list[tuple[float, float, float, float]] = []
         self._home = self._pose = (0.0, 0.0, math.cos(yaw), math.sin(yaw))
+        self._label = NO_CLASS
 
     def pick(self, options: Sequence[T]) -> T:
         """One of the options, all equally likely."""
@@ -53,6 +56,11 @@ class Stage:
                 return False
         self.taken.append((x, z, half_x, half_z))
         return True
+
+    def of(self, name: str) -> Stage:
+        """Go on with bodies of this class."""
+        self._label = NUMBER[name]
+        return self
 
     def at(self, x: float = 0.0, z: float = 0.0, yaw: float = 0.0) -> Stage:
         """Go on in the frame of a piece that stands at (x, z), turned by ``yaw``."""
@@ -86,7 +94,10 @@ class Stage:
         half_lambert = 0.5 + 0.5 * sum(a * b for a, b in zip(n, self.sun, strict=True))
         light = self.ambient + self.direct * half_lambert
         self.scene.surfaces.append(
-            Rect(at, self._turn(along), self._turn(up), n, extent, material, light, disc)
+            Rect(
+                *(at, self._turn(along), self._turn(up), n, extent, material, light, disc),
+                label=self._label,
+            )
         )
 
     def box(
@@ -133,6 +144,7 @@ class Stage:
                 high - shift,
                 material,
                 (sun[0], sun[1], sun[2], self.ambient + self.direct * 0.5),
+                self._label,
             )
         )
         if lid:
@@ -144,7 +156,8 @@ class Stage:
         """A ball with its centre at ``at``."""
         sun = tuple(self.direct * 0.5 * s for s in self.sun)
         light = (sun[0], sun[1], sun[2], self.ambient + self.direct * 0.5)
-        self.scene.surfaces.append(Sphere(self._point(*at), radius, material, light))
+        ball = Sphere(self._point(*at), radius, material, light, self._label)
+        self.scene.surfaces.append(ball)
 
     def shadow(self, half_x: float, half_z: float, floor: float = 0.0, depth: float = 0.6) -> None:
         """Contact shadow of a footprint around the piece's place."""

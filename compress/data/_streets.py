@@ -20,6 +20,7 @@ _GLASS: Colour = (0.1, 0.13, 0.17)
 
 
 def _house(stage: Stage, wide: float, storeys: int, deep: float) -> None:
+    stage.of("building")
     wall = stage.tint(stage.pick(_FACADES))
     glass = Material(_GLASS, wall, (3.0, _STOREY_M), (0.9, 0.75), jitter=0.5, foot=0.15)
     roof = Material(dim(wall, 0.5), foot=0.0)
@@ -31,6 +32,7 @@ def _house(stage: Stage, wide: float, storeys: int, deep: float) -> None:
     )
     door = Material(stage.tint(stage.pick((*WOODS, *_CARS))), foot=0.1)
     x = -wide / 2 + 1.0 + 3.0 * int(stage.rng.integers(int(wide) // 3))
+    stage.of("door")
     stage.face((x, 0, -deep / 2 - 0.03), (1, 0, 0), (0, 1, 0), (0, 0, -1), (1.0, 2.3), door)
 
 
@@ -116,7 +118,7 @@ def _row(stage: Stage, side: int, kerb_x: float, end: float) -> None:
         if stage.chance(0.22):
             gap = stage.pick((4.0, 7.0))
             stage.at(kerb_x + side * (_PAVEMENT_M + 0.4), z + gap / 2, turn)
-            _hedge(stage, gap)
+            _hedge(stage.of("plant"), gap)
             z += gap
             continue
         stage.at(front + side * 4.5, z + wide / 2, turn)
@@ -126,11 +128,11 @@ def _row(stage: Stage, side: int, kerb_x: float, end: float) -> None:
     z = stage.uniform(3.0, 11.0)
     while z < min(end, 70.0):
         stage.at(kerb_x + side * 0.5, z, 0.0 if side > 0 else math.pi)
-        (_tree if trees else _street_lamp)(stage)
+        (_tree if trees else _street_lamp)(stage.of("plant" if trees else "lamp"))
         z += 8.0 if trees else 20.0
     for _ in range(int(stage.rng.integers(0, 4))):
         stage.at(kerb_x + side * stage.uniform(0.9, 2.2), stage.uniform(3.0, min(end, 30.0)))
-        _person(stage)
+        _person(stage.of("person"))
 
 
 def outdoor(rng: np.random.Generator) -> Scene:
@@ -153,17 +155,18 @@ def outdoor(rng: np.random.Generator) -> Scene:
     road = Material((0.75, 0.75, 0.72), tar, (_ROAD_M, 6.0), (_ROAD_M / 2 - 0.08, 1.5), foot=0.0)
     ahead: Vec = (0, 0, 1)
     scene.gain = exposure(stage)
-    stage.at()
+    stage.at().of("grass")
     stage.face((-150, -0.02, -20), (1, 0, 0), ahead, up, (300, 250), grass)
+    stage.of("road")
     stage.face(
         (middle - 3.5, 0, -6.0 + stage.uniform(0, 6)), (1, 0, 0), ahead, up, (_ROAD_M, 150.0), road
     )
     for side in (-1, 1):
-        stage.at(middle + side * (3.5 + _PAVEMENT_M / 2), 60.0)
+        stage.at(middle + side * (3.5 + _PAVEMENT_M / 2), 60.0).of("pavement")
         stage.box((_PAVEMENT_M, _KERB_M, 150.0), replace(flags, joint=(0.03, 0.0)), top=flags)
         _row(stage, side, middle + side * 3.5, end)
     if end < 100:  # the street ends in a crossing with a house behind it
-        stage.at(0.0, end + 3.5, -math.pi / 2)
+        stage.at(0.0, end + 3.5, -math.pi / 2).of("road")
         stage.face((-3.5, 0.01, -80), (1, 0, 0), ahead, up, (_ROAD_M, 160.0), road)
         stage.at(middle + stage.uniform(-6, 6), end + 14.0)
         _house(stage, 36.0, int(rng.integers(2, 6)), 9.0)
@@ -173,5 +176,5 @@ def outdoor(rng: np.random.Generator) -> Scene:
         z = stage.uniform(5.0, min(end + 2, 45.0))
         if stage.claim(middle + lane, z, 1.0, 3.2):
             stage.at(middle + lane, z, 0.0 if lane * (1 if place > 0 else -1) > 0 else math.pi)
-            (_van if stage.chance(0.2) else _car)(stage)
+            (_van if stage.chance(0.2) else _car)(stage.of("vehicle"))
     return scene

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from compress.data.types import RGB, Depth, Frames, Sample
+from compress.data.types import NO_CLASS, RGB, Depth, Frames, Labels, Sample
 from compress.errors import CompressError
 
 # Pillow's mode of a single-channel image -> bits per value; "F" is float and holds metres.
@@ -21,19 +21,21 @@ _DEPTH_BITS = {"L": 8, "I;16": 16, "I;16L": 16, "I;16B": 16, "I;16N": 16, "I": 3
 
 @dataclass(frozen=True)
 class Pair:
-    """One frame on disk: its stable name, its colour image and its depth map."""
+    """One frame on disk: its stable name, its colour image, its depth map, maybe a class map."""
 
     name: str
     rgb: Path
     depth: Path
+    labels: Path | None = None
 
 
-class Pairs(Frames):
+class FileFrames(Frames):
     """Frames read from pairs of files when asked for.
 
     A depth file holds integers of ``1 / scale`` metres (``invalid`` and 0 mean no measurement)
-    or floats in metres; ``bits`` demands that many bits per value. ``source`` says in messages
-    where the pairs were listed. A pair whose file is missing raises ``CompressError`` here, a
+    or floats in metres; ``bits`` demands that many bits per value; ``read`` reads other kinds
+    of file instead. With ``classes`` every pair has a class map. ``source`` says in messages where
+    the pairs were listed. A pair whose file is missing raises ``CompressError`` here, a
     file that cannot be read raises it when its frame is asked for.
     """
 
@@ -45,6 +47,8 @@ class Pairs(Frames):
         scale: float,
         invalid: float = 0,
         bits: int | None = None,
+        read: Callable[[Path], Depth] | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         if not pairs:
             raise CompressError(f"{source}: no frame is listed; at least one is needed")
@@ -53,15 +57,22 @@ class Pairs(Frames):
         self._scale = positive("the depth scale (units per metre)", scale)
         self._invalid = invalid
         self._bits = bits
+        self._read = read
+        self._classes = tuple(classes)
         files = [path for pair in pairs for path in (pair.rgb, pair.depth)]
+        if classes:
+            files += [pair.labels for pair in pairs if pair.labels]
+            assert len(files) == 3 * len(pairs), "a pair without a class map"
         missing = [path for path in files if not path.exists()]
         if missing:
             raise CompressError(
-                f"{source}: {len(missing)} of {2 * len(pairs)} files are missing, the first is "
+                f"{source}: {len(missing)} of {len(files)} files are missing, the first is "
                 f"{missing[0]}; add the missing files or take their frames out of the list"
             )
-        decoding = f"{self._scale!r} {invalid!r}"
-        self._fingerprint = stat_digest(files, [*self._names, decoding])
+        decoding = [f"{self._scale!r} {invalid!r}", *self._classes]
+        if read is not None:
+            decoding.append(read.__qualname__)
+        self._fingerprint = stat_digest(files, [*self._names, *decoding])
 
     @property
     def names(self) -> Sequence[str]:
@@ -73,16 +84,35 @@ class Pairs(Frames):
         """Names, file sizes and times, and how depth is decoded."""
         return self._fingerprint
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the numbers of the class maps mean; empty where there are none."""
+        return self._classes
+
     def __getitem__(self, index: int) -> Sample:
         pair = self._pairs[index]
         rgb = read_rgb(pair.rgb)
-        depth = read_depth(pair.depth, self._scale, invalid=self._invalid, bits=self._bits)
-        if rgb.shape[:2] != depth.shape:
-            raise CompressError(
-                f"{pair.rgb} is {rgb.shape[1]}x{rgb.shape[0]} but {pair.depth} is "
-                f"{depth.shape[1]}x{depth.shape[0]}; a pair has one size: register depth to colour"
-            )
-        return Sample(rgb, depth, pair.name)
+        if self._read is not None:
+            depth = self._read(pair.depth)
+        else:
+            depth = read_depth(pair.depth, self._scale, invalid=self._invalid, bits=self._bits)
+        labels = None
+        if self._classes and pair.labels:
+            labels = read_labels(pair.labels)
+            highest = int(labels.max(initial=0, where=labels != NO_CLASS))
+            if highest >= len(self._classes):
+                raise CompressError(
+                    f"{pair.labels}: has class {highest} where there are {len(self._classes)}, "
+                    f"from 0; add it to classes.txt, or write {NO_CLASS} for no class"
+                )
+        for path, part in ((pair.depth, depth), (pair.labels, labels)):
+            if part is not None and rgb.shape[:2] != part.shape:
+                raise CompressError(
+                    f"{pair.rgb} is {rgb.shape[1]}x{rgb.shape[0]} but {path} is "
+                    f"{part.shape[1]}x{part.shape[0]}; a pair has one size: register depth to "
+                    "colour"
+                )
+        return Sample(rgb, depth, pair.name, labels)
 
 
 def positive(what: str, value: float) -> float:
@@ -94,7 +124,7 @@ def positive(what: str, value: float) -> float:
 
 def read_rgb(path: Path) -> RGB:
     """Read a colour image as (H, W, 3) uint8; raises ``CompressError`` naming a bad file."""
-    mode, pixels = _decode(path, colour=True)
+    mode, pixels = decode(path, colour=True)
     if mode.startswith(("I", "F")):
         raise CompressError(
             f"{path}: {mode!r} pixels are a depth map's, not a colour image's; "
@@ -112,7 +142,7 @@ def read_depth(path: Path, scale: float, *, invalid: float = 0, bits: int | None
     if path.suffix.lower() == ".npy":
         raw = _load_npy(path)
     else:
-        mode, raw = _decode(path, colour=False)
+        mode, raw = decode(path, colour=False)
         if mode not in _DEPTH_BITS:
             raise CompressError(
                 f"{path}: {mode!r} pixels are not depth; give a single-channel 8-bit or 16-bit "
@@ -128,6 +158,17 @@ def read_depth(path: Path, scale: float, *, invalid: float = 0, bits: int | None
         depth /= scale
     depth[raw == invalid] = 0
     return clean_depth(depth)
+
+
+def read_labels(path: Path) -> Labels:
+    """Read a class map as (H, W) uint8, from an 8-bit grey or palette image."""
+    mode, pixels = decode(path, colour=False)
+    if mode not in ("L", "P"):
+        raise CompressError(
+            f"{path}: {mode!r} pixels are no class map; give an 8-bit single-channel PNG with the "
+            f"class's number in each pixel, {NO_CLASS} for none"
+        )
+    return np.ascontiguousarray(pixels, dtype=np.uint8)
 
 
 def clean_depth(depth: npt.NDArray[np.floating]) -> Depth:
@@ -152,8 +193,8 @@ def _load_npy(path: Path) -> npt.NDArray[np.generic]:
     return raw
 
 
-def _decode(path: Path, *, colour: bool) -> tuple[str, npt.NDArray[np.generic]]:
-    """Pillow's mode as stored, and the pixels (converted to 8-bit RGB where it is colour)."""
+def decode(path: Path, *, colour: bool) -> tuple[str, npt.NDArray[np.generic]]:
+    """Return Pillow's mode as stored, and the pixels (converted to 8-bit RGB where ``colour``)."""
     from PIL import Image
 
     try:
@@ -200,6 +241,6 @@ def native_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-    except Exception as broken:  # as in _decode
+    except Exception as broken:  # as in decode
         raise CompressError(_unreadable(path, "an image", broken)) from broken
     return max(height // 32, 1) * 32, max(width // 32, 1) * 32

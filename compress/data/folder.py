@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-from compress.data.files import Pair, Pairs, folder_name, native_size, natural
+from compress.data.files import (
+    FileFrames,
+    Pair,
+    folder_name,
+    native_size,
+    natural,
+    read_labels,
+)
 from compress.data.splits import cut_heldout, read_lines, split_fields, warn_of_overlap
-from compress.data.types import Dataset
+from compress.data.types import NO_CLASS, Dataset
 from compress.errors import CompressError
 
 CAP_M = 10.0
@@ -26,23 +34,26 @@ def open_folder(
     cap_m: float = CAP_M,
     seed: int = 0,
     invalid: float = 0,
+    labels: bool = False,
 ) -> Dataset:
     """Open a folder of pairs: lists ``train.txt`` and ``heldout.txt``, or pairs found by name.
 
-    A list line is ``RGB DEPTH``, relative to the folder; with ``heldout.txt`` alone there is
-    nothing to train on. Without lists, ``rgb/NAME.*`` goes with ``depth/NAME.*`` and
+    A list line is ``RGB DEPTH [LABELS]``, relative to the folder; with ``heldout.txt`` alone there
+    is nothing to train on. Without lists, ``rgb/NAME.*`` goes with ``depth/NAME.*`` and
     ``NAME_rgb.*`` with ``NAME_depth.*``; sorted by name, 20 % are held out in blocks. Depth
     files are integers of ``1 / depth_scale`` metres (``invalid`` and 0 mean no measurement) or
-    ``.npy`` of floats in metres. Raises ``CompressError`` for missing files and bad lists.
+    ``.npy`` of floats in metres. With ``labels`` every line names a class map, an 8-bit PNG;
+    ``classes.txt`` has a class on each line, from 0 on (without it they are named by number).
+    Raises ``CompressError`` for missing files and bad lists.
     """
     train_list, heldout_list = root / "train.txt", root / "heldout.txt"
+    frames_of = functools.partial(FileFrames, scale=depth_scale, invalid=invalid)
     if heldout_list.exists():
-        pairs = _listed(root, heldout_list)
-        heldout = Pairs(pairs, heldout_list, scale=depth_scale, invalid=invalid)
-        train = None
-        if train_list.exists():
-            listed = _listed(root, train_list)
-            train = Pairs(listed, train_list, scale=depth_scale, invalid=invalid)
+        pairs = _listed(root, heldout_list, labels)
+        listed = _listed(root, train_list, labels) if train_list.exists() else []
+        classes = _classes(root, [*listed, *pairs]) if labels else ()
+        heldout = frames_of(pairs, heldout_list, classes=classes)
+        train = frames_of(listed, train_list, classes=classes) if listed else None
         warn_of_overlap(root, train, heldout)
         size = native_size(pairs[0].rgb)
         return Dataset(f"folder:{folder_name(root)}", train, heldout, size, cap_m)
@@ -51,19 +62,53 @@ def open_folder(
             f"{root} has train.txt but no heldout.txt; write it too, or rename train.txt to have "
             "the folder split by name"
         )
+    if labels:
+        raise CompressError(
+            f"class maps are asked for, but {root} has no lists that name them; write train.txt "
+            "and heldout.txt with lines 'RGB DEPTH LABELS'"
+        )
     pairs = _found(root)
-    frames = Pairs(pairs, root, scale=depth_scale, invalid=invalid)
-    kept, cut = cut_heldout(frames, seed)
+    kept, cut = cut_heldout(frames_of(pairs, root), seed)
     size = native_size(pairs[0].rgb)
     return Dataset(f"folder:{folder_name(root)} (split by name)", kept, cut, size, cap_m)
 
 
-def _listed(root: Path, list_path: Path) -> list[Pair]:
+def _listed(root: Path, list_path: Path, labels: bool) -> list[Pair]:
     pairs = []
     for number, line in read_lines(list_path):
-        rgb, depth = split_fields(line, f"{list_path}:{number}", "RGB DEPTH")
-        pairs.append(Pair(rgb, root / rgb, root / depth))
+        where = f"{list_path}:{number}"
+        rgb, depth, *rest = split_fields(line, where, "RGB DEPTH", "LABELS")
+        if rest and not rest[0].lower().endswith(".png"):  # a focal length, or a name with blanks
+            raise CompressError(
+                f"{where}: {line!r} has 3 fields where a line is 'RGB DEPTH [LABELS]' and LABELS "
+                "is a .png; take the third out, or quote names with blanks in them"
+            )
+        if labels and not rest:
+            raise CompressError(
+                f"{where}: {line!r} names no class map; where they are asked for, a line is "
+                "'RGB DEPTH LABELS'"
+            )
+        pairs.append(Pair(rgb, root / rgb, root / depth, root / rest[0] if rest else None))
     return pairs
+
+
+def _classes(root: Path, pairs: Iterable[Pair]) -> tuple[str, ...]:
+    """The names in classes.txt, else a number for each class up to the highest in any map."""
+    path = root / "classes.txt"
+    if path.exists():
+        names = tuple(line for _, line in read_lines(path))
+        if len(names) > NO_CLASS or len(set(names)) < len(names):
+            raise CompressError(
+                f"{path}: lists {len(names)} classes, {len(set(names))} of them different; write "
+                f"each once, {NO_CLASS} at most"
+            )
+        return names
+    highest = 0
+    for pair in pairs:
+        assert pair.labels is not None
+        labels = read_labels(pair.labels)
+        highest = max(highest, int(labels.max(initial=0, where=labels != NO_CLASS)))
+    return tuple(str(number) for number in range(highest + 1))
 
 
 def _found(root: Path) -> list[Pair]:
@@ -137,7 +182,7 @@ def open_tum(root: Path, *, cap_m: float = CAP_M, seed: int = 0) -> Dataset:
                 "check the time stamps, or write associations.txt"
             )
     pairs = [Pair(rgb, root / rgb, root / depth) for rgb, depth in names]
-    train, heldout = cut_heldout(Pairs(pairs, listed, scale=TUM_SCALE), seed)
+    train, heldout = cut_heldout(FileFrames(pairs, listed, scale=TUM_SCALE), seed)
     size = native_size(pairs[0].rgb)
     return Dataset(f"tum:{folder_name(root)} (split by time)", train, heldout, size, cap_m)
 

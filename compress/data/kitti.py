@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from compress.data.files import Pair, Pairs
+from compress.data.files import FileFrames, Pair
 from compress.data.splits import read_lines, split_fields, warn_of_overlap
 from compress.data.types import Dataset
 from compress.errors import CompressError
@@ -75,7 +75,7 @@ def _siblings(path: Path) -> tuple[Path | None, Path]:
     return None, path
 
 
-def _frames(root: Path, list_path: Path) -> tuple[Pairs, int]:
+def _frames(root: Path, list_path: Path) -> tuple[FileFrames, int]:
     """The frames of a list that have depth, and how many it lists."""
     pairs: list[Pair] = []
     without: list[str] = []
@@ -116,7 +116,7 @@ def _frames(root: Path, list_path: Path) -> tuple[Pairs, int]:
             f"left out, {len(pairs)} stay",
             stacklevel=3,
         )
-    return Pairs(pairs, list_path, scale=SCALE, bits=16), len(rows)
+    return FileFrames(pairs, list_path, scale=SCALE, bits=16), len(rows)
 
 
 def _bases(root: Path, drive: str) -> list[Path]:

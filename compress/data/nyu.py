@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from compress.data.files import (
+    FileFrames,
     Pair,
-    Pairs,
     clean_depth,
     folder_name,
     natural,
@@ -219,10 +219,10 @@ def _elements(data: bytes, order: str) -> list[tuple[int, bytes]]:
 def _csv_folder(folder: Path, cap_m: float) -> Dataset:
     """nyu2_train.csv: 8-bit depth, 255 = 10 m; nyu2_test.csv: 16-bit millimetres."""
     train_list, test_list = folder / "nyu2_train.csv", folder / "nyu2_test.csv"
-    test = Pairs(_csv_pairs(test_list), test_list, scale=1000, bits=16)
+    test = FileFrames(_csv_pairs(test_list), test_list, scale=1000, bits=16)
     train = None
     if train_list.is_file():
-        train = Pairs(_csv_pairs(train_list), train_list, scale=25.5, bits=8)
+        train = FileFrames(_csv_pairs(train_list), train_list, scale=25.5, bits=8)
     warn_of_overlap(folder, train, test)
     return Dataset("nyu:densedepth", train, test, SIZE, cap_m, crop=CROP)
 

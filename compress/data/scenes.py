@@ -7,6 +7,7 @@ is in view, and what stands on it has a known size and a metric pattern.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -20,11 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.data._render import Scene, depth_image, visible
+from compress.data._classes import SCENE_CLASSES, SKY, cached_classes
+from compress.data._render import Scene, class_image, depth_image, visible
 from compress.data._rooms import indoor
 from compress.data._streets import outdoor
 from compress.data._textures import picture
-from compress.data.types import RGB, Dataset, Depth, Frames, Sample
+from compress.data.types import RGB, Dataset, Depth, Frames, Labels, Sample
 from compress.errors import CompressError, unknown
 
 # Raise it whenever any scene would come out different: sizes, colours, the order of random draws.
@@ -40,22 +42,41 @@ _LAYOUTS: dict[str, tuple[Callable[[np.random.Generator], Scene], int]] = {
 }
 
 
-def render_scene(seed: int, kind: str, size: tuple[int, int] = (96, 128)) -> Sample:
+def render_scene(
+    seed: int, kind: str, size: tuple[int, int] = (96, 128), *, labels: bool = False
+) -> Sample:
     """Draw one scene, a pure function of its arguments.
 
     Args:
         seed: number of the scene, 0 or more; other sizes show the same scene.
         kind: "indoor" (depth to 10 m) or "outdoor" (to 80 m).
         size: height and width in pixels.
+        labels: whether to draw the class map too; it changes nothing else.
 
     Returns:
         An antialiased picture, and the z-depth in metres through the centre of each pixel: 0 in
-        the sky and beyond the range.
+        the sky and beyond the range. With ``labels``, the class (of ``SCENE_CLASSES``) of what
+        that same ray meets: every pixel has one, beyond the range and in the sky too.
 
     >>> frame = render_scene(7, "indoor", (48, 64))
     >>> frame.name, frame.rgb.shape, bool(frame.depth_m.max() <= 10.0)
     ('scenes-v1/indoor/000007@48x64', (48, 64, 3), True)
     """
+    rng, scene = _lay_out(seed, kind, size)
+    placed = visible(scene)
+    rgb = picture(scene, placed, size, rng)
+    depth_m = depth_image(scene, placed, size, CAPS_M[kind])
+    classes = class_image(scene, placed, size, SKY) if labels else None
+    return Sample(rgb, depth_m, _frame_name(kind, seed, size), classes)
+
+
+def scene_classes(seed: int, kind: str, size: tuple[int, int] = (96, 128)) -> Labels:
+    """Draw the class map of ``render_scene`` alone, (H, W) uint8: several times as fast."""
+    _, scene = _lay_out(seed, kind, size)
+    return class_image(scene, visible(scene), size, SKY)
+
+
+def _lay_out(seed: int, kind: str, size: tuple[int, int]) -> tuple[np.random.Generator, Scene]:
     if kind not in _LAYOUTS:
         raise unknown("scene kind", kind, _LAYOUTS)
     if seed < 0 or min(size) < 8:
@@ -65,11 +86,7 @@ def render_scene(seed: int, kind: str, size: tuple[int, int] = (96, 128)) -> Sam
         )
     layout, number = _LAYOUTS[kind]
     rng = np.random.Generator(np.random.PCG64([VERSION, number, seed]))
-    scene = layout(rng)
-    placed = visible(scene)
-    rgb = picture(scene, placed, size, rng)
-    depth_m = depth_image(scene, placed, size, CAPS_M[kind])
-    return Sample(rgb, depth_m, _frame_name(kind, seed, size))
+    return rng, layout(rng)
 
 
 def open_scenes(
@@ -79,6 +96,7 @@ def open_scenes(
     heldout: int = 200,
     size: tuple[int, int] = (96, 128),
     seed: int = 0,
+    labels: bool = False,
     cache_dir: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
@@ -90,6 +108,7 @@ def open_scenes(
         heldout: number of held-out frames, never among the training frames of any ``seed``.
         size: height and width in pixels.
         seed: which scenes; every seed has its own.
+        labels: whether frames have class maps; they are drawn when first asked for.
         cache_dir: where to keep the arrays; None for the usual place.
         progress: called with the frames drawn so far and all frames.
     """
@@ -105,12 +124,21 @@ def open_scenes(
     firsts = [(seed * _BLOCK, train), (seed * _BLOCK + _HELDOUT_FROM, heldout)]
     plan = [(kinds[i % len(kinds)], start + i) for start, count in firsts for i in range(count)]
     key = f"scenes-v{VERSION}-{kind}-{train}+{heldout}-{size[0]}x{size[1]}-seed{seed}"
-    rgb, depth = _load_or_draw((cache_dir or _cache_dir()) / key, plan, size, progress)
+    folder = (cache_dir or _cache_dir()) / key
+    rgb, depth = _load_or_draw(folder, plan, size, progress)
+    maps = None
+    if labels:
+        drawings = [functools.partial(scene_classes, number, of, size) for of, number in plan]
+        maps = cached_classes(folder, drawings, size, progress)
     names = [_frame_name(*frame, size) for frame in plan]
+    first, last = (
+        RenderedFrames(names[part], rgb[part], depth[part], None if maps is None else maps[part])
+        for part in (slice(train), slice(train, None))
+    )
     return Dataset(
         name="scenes" if kind == "mixed" else f"scenes:{kind}",
-        train=RenderedFrames(names[:train], rgb[:train], depth[:train]) if train else None,
-        heldout=RenderedFrames(names[train:], rgb[train:], depth[train:]),
+        train=first if train else None,
+        heldout=last,
         size=size,
         cap_m=CAPS_M[kind],
         zoom=1.0,
@@ -118,10 +146,16 @@ def open_scenes(
 
 
 class RenderedFrames(Frames):
-    """Frames in two arrays, usually mapped from files: (N, H, W, 3) uint8 and (N, H, W) float32."""
+    """Frames in arrays, usually mapped from files: (N, H, W, 3) uint8 and (N, H, W) float32.
 
-    def __init__(self, names: Sequence[str], rgb: RGB, depth_m: Depth) -> None:
+    ``labels``, where there are any, are (N, H, W) uint8.
+    """
+
+    def __init__(
+        self, names: Sequence[str], rgb: RGB, depth_m: Depth, labels: Labels | None = None
+    ) -> None:
         self._names, self._rgb, self._depth_m = list(names), rgb, depth_m
+        self._labels = labels
 
     @property
     def names(self) -> Sequence[str]:
@@ -129,9 +163,14 @@ class RenderedFrames(Frames):
         return self._names
 
     def __getitem__(self, index: int) -> Sample:
-        return Sample(
-            np.array(self._rgb[index]), np.array(self._depth_m[index]), self._names[index]
-        )
+        rgb, depth_m = np.array(self._rgb[index]), np.array(self._depth_m[index])
+        labels = None if self._labels is None else np.array(self._labels[index])
+        return Sample(rgb, depth_m, self._names[index], labels)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """``SCENE_CLASSES`` where class maps were asked for."""
+        return () if self._labels is None else SCENE_CLASSES
 
 
 # --- Cache ---------------------------------------------------------------------------------------

@@ -25,19 +25,22 @@ class Options:
     split: str | None
     seed: int
     scenes: dict[str, Any]
+    labels: bool
 
 
 def _scenes(kind: str, options: Options) -> Dataset:
     from compress.data.scenes import open_scenes
 
-    return open_scenes(kind or "mixed", **options.scenes)
+    labels = {"labels": True} if options.labels else {}
+    return open_scenes(kind or "mixed", **(options.scenes | labels))
 
 
 def _folder(path: str, options: Options) -> Dataset:
     from compress.data.folder import open_folder
 
     root = _existing("folder", path, "DIR")
-    return open_folder(root, depth_scale=options.depth_scale, seed=options.seed)
+    scale, seed = options.depth_scale, options.seed
+    return open_folder(root, depth_scale=scale, seed=seed, labels=options.labels)
 
 
 def _tum(path: str, options: Options) -> Dataset:
@@ -58,13 +61,28 @@ def _kitti(path: str, options: Options) -> Dataset:
     return open_kitti(_existing("kitti", path, "DIR"), split=options.split)
 
 
+def _diw(path: str, options: Options) -> Dataset:
+    from compress.data.diw import open_diw
+
+    return open_diw(_existing("diw", path, "DIR"))
+
+
+def _redweb(path: str, options: Options) -> Dataset:
+    from compress.data.redweb import open_redweb
+
+    return open_redweb(_existing("redweb", path, "DIR"), seed=options.seed)
+
+
 SOURCES: dict[str, Callable[[str, Options], Dataset]] = {
     "scenes": _scenes,
     "folder": _folder,
     "tum": _tum,
     "nyu": _nyu,
     "kitti": _kitti,
+    "diw": _diw,
+    "redweb": _redweb,
 }
+LABELLED = ("scenes", "folder")
 
 
 def open_data(
@@ -74,17 +92,21 @@ def open_data(
     cap_m: float | None = None,
     split: str | None = None,
     seed: int = 0,
+    labels: bool = False,
     scenes_options: dict[str, Any] | None = None,
 ) -> Dataset:
     """Open the data set that ``spec`` names.
 
     Args:
         spec: ``scenes``, ``scenes:indoor``, ``scenes:outdoor``, ``folder:DIR``, ``tum:DIR``,
-            ``nyu:PATH`` or ``kitti:DIR``; paths count from the current folder, ``~`` is home.
+            ``nyu:PATH``, ``kitti:DIR``, ``diw:DIR`` or ``redweb:DIR``; paths count from
+            the current folder, ``~`` is home.
         depth_scale: units per metre of a folder's integer depth files.
         cap_m: metres beyond which depth is not scored, where the data set's custom is not wanted.
         split: the list, folder or prefix of lists of ``kitti:``.
         seed: where a data set without a split of its own is cut.
+        labels: whether frames have class maps; ``scenes`` draws them, ``folder:`` has them in
+            the third column of its lists.
         scenes_options: keyword arguments of ``open_scenes``.
 
     Raises ``CompressError`` for an unknown kind, a missing path, an option that the kind does not
@@ -104,10 +126,15 @@ def open_data(
         )
     if split is not None and kind != "kitti":
         raise CompressError(f"a split ({split}) is given with {kind}:; only kitti: reads one")
+    if labels and kind not in LABELLED:
+        raise CompressError(
+            f"class maps are asked for with {kind}:; only {' and '.join(LABELLED)} have them"
+        )
     if scenes_options and kind != "scenes":
         raise CompressError(f"options of rendered scenes are given with {kind}:; leave them out")
     cap = None if cap_m is None else positive("the depth cap in metres", cap_m)
-    dataset = SOURCES[kind](rest.strip(), Options(depth_scale, split, seed, scenes_options or {}))
+    options = Options(depth_scale, split, seed, scenes_options or {}, labels)
+    dataset = SOURCES[kind](rest.strip(), options)
     if cap is None:
         return dataset
     if cap <= dataset.min_depth_m:

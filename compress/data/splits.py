@@ -29,10 +29,11 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
-def split_fields(line: str, where: str, expected: str) -> list[str]:
+def split_fields(line: str, where: str, expected: str, more: str = "") -> list[str]:
     """Split a line at tabs if it has any, else at blanks outside quotes.
 
-    Raises ``CompressError`` at ``where`` unless there are as many fields as ``expected`` names.
+    Raises ``CompressError`` at ``where`` unless there are as many fields as ``expected`` names,
+    or as many as ``expected`` and ``more``.
     """
     if "\t" in line:
         fields = [field.strip() for field in line.split("\t") if field.strip()]
@@ -47,9 +48,10 @@ def split_fields(line: str, where: str, expected: str) -> list[str]:
             ) from broken
     else:
         fields = line.split()
-    if len(fields) != len(expected.split()):
+    if len(fields) not in {len(expected.split()), len(f"{expected} {more}".split())}:
+        form = f"{expected} [{more}]" if more else expected
         raise CompressError(
-            f"{where}: {line!r} has {len(fields)} fields where a line is '{expected}'; separate "
+            f"{where}: {line!r} has {len(fields)} fields where a line is '{form}'; separate "
             "names with blanks in them by a tab, or quote them"
         )
     return fields
