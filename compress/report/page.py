@@ -18,6 +18,7 @@ from optuna.study import Study
 from compress.metrics import METRICS
 from compress.netscore import EXPONENTS
 from compress.report import charts, words
+from compress.report.effects import ablation
 from compress.report.files import png_size, write_whole
 from compress.report.findings import MODEL_FILE, Findings, heldout_protocol, protocol_line, read
 from compress.report.tables import COLUMNS, FEWEST, listed, rank_fidelity, trials_csv
@@ -94,6 +95,7 @@ def render(found: Findings, folder: Path) -> str:
         failed=_reasons(found, "failed"),
         most_reasons=MOST_REASONS,
         fidelity=rank_fidelity(found.rows),
+        ablation=ablation(found.rows),
         fewest=FEWEST,
         picture=_picture(folder),
         rows=rows,
