@@ -9,60 +9,31 @@ are computed in float32.
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import Callable
-from functools import partial
-from typing import Any, cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compress.errors import CompressError, unknown
-
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-# No data set here holds truth nearer than this. Below it the logarithm goes on as its tangent,
-# so that a network whose output starts at 0 or below still receives a gradient, and a bounded one.
-LOG_FLOOR_M = 0.1
-# MobileDepth clamps normalised depth to [0.01, 1]; its inverse then lies in [1, 100], and
-# DenseDepth, whose target spans the same, gives SSIM a range of 100.
-NORM_FLOOR = 0.01
-INVERSE_RANGE = 100.0
-
-
-def _clean(pred: Tensor, true: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Check shapes, raise the precision and put 1 into both maps where a pixel is not valid."""
-    if not pred.shape == true.shape == mask.shape or pred.ndim != 4:
-        raise CompressError(
-            "a loss takes prediction, truth and mask of one shape (N, 1, H, W), got "
-            f"{tuple(pred.shape)}, {tuple(true.shape)} and {tuple(mask.shape)}"
-        )
-    ok = mask.bool() & torch.isfinite(true)
-    # Replaced before any arithmetic: 0 * NaN is NaN, in the backward pass too.
-    return torch.where(ok, _full(pred), 1.0), torch.where(ok, _full(true), 1.0), ok
-
-
-def _full(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def _mean(x: Tensor, ok: Tensor) -> Tensor:
-    """Average `x` where `ok`; 0, still attached to the graph, where nothing is."""
-    return torch.where(ok, x, 0.0).sum() / ok.sum().clamp(min=1)
+from compress.losses._pixels import clean, mean
+from compress.losses.targets import (
+    INVERSE_RANGE,
+    LOG_FLOOR_M,
+    NORM_FLOOR,
+    log,
+    reciprocal,
+    xl_log_depth,
+)
 
 
 def l1(pred: Tensor, true: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute error over valid pixels, in the unit of the maps."""
-    p, t, ok = _clean(pred, true, mask)
-    return _mean((p - t).abs(), ok)
+    p, t, ok = clean(pred, true, mask)
+    return mean((p - t).abs(), ok)
 
 
 def l2(pred: Tensor, true: Tensor, mask: Tensor) -> Tensor:
     """Mean squared error over valid pixels, in the squared unit of the maps."""
-    p, t, ok = _clean(pred, true, mask)
-    return _mean((p - t) ** 2, ok)
+    p, t, ok = clean(pred, true, mask)
+    return mean((p - t) ** 2, ok)
 
 
 def rmse(pred: Tensor, true: Tensor, mask: Tensor) -> Tensor:
@@ -80,11 +51,11 @@ def berhu(pred: Tensor, true: Tensor, mask: Tensor) -> Tensor:
 
     Source: Laina et al., "Deeper Depth Prediction", 3DV 2016 (berHu).
     """
-    p, t, ok = _clean(pred, true, mask)
+    p, t, ok = clean(pred, true, mask)
     x = (p - t).abs()
     # Invalid pixels have x = 0; the minimum keeps a perfect batch from dividing by 0.
     c = (0.2 * x.detach().amax()).clamp(min=1e-12)
-    return _mean(torch.where(x <= c, x, (x**2 + c**2) / (2 * c)), ok)
+    return mean(torch.where(x <= c, x, (x**2 + c**2) / (2 * c)), ok)
 
 
 def _gaussian(size: int, like: Tensor, sigma: float = 1.5) -> Tensor:
@@ -104,7 +75,7 @@ def ssim_loss(pred: Tensor, true: Tensor, mask: Tensor, data_range: float) -> Te
 
     Source: Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 2004, equation 13 (K1 .01, K2 .03).
     """
-    p, t, ok = _clean(pred, true, mask)
+    p, t, ok = clean(pred, true, mask)
     count = ok.sum(dim=(1, 2, 3), keepdim=True).clamp(min=1)
     fill = torch.where(ok, t, 0.0).sum(dim=(1, 2, 3), keepdim=True) / count  # (N, 1, 1, 1)
     # Measured from that mean, so that E[x^2] - E[x]^2 loses few digits.
@@ -126,7 +97,7 @@ def ssim_loss(pred: Tensor, true: Tensor, mask: Tensor, data_range: float) -> Te
     structure = (2 * covariance + c2) / (var_p + var_t + c2)
     r = size // 2
     inner = ok[..., r : height - r, r : width - r]
-    return _mean((1 - luminance * structure) / 2, inner)
+    return mean((1 - luminance * structure) / 2, inner)
 
 
 def edge(pred: Tensor, true: Tensor, mask: Tensor) -> Tensor:
@@ -136,48 +107,11 @@ def edge(pred: Tensor, true: Tensor, mask: Tensor) -> Tensor:
 
     Source: Alhashim and Wonka, "DenseDepth", arXiv 1812.11941, equation 3.
     """
-    p, t, ok = _clean(pred, true, mask)
+    p, t, ok = clean(pred, true, mask)
     x = p - t  # the gradient is linear, so the difference may be taken first
-    down = _mean(x.diff(dim=-2).abs(), ok[..., 1:, :] & ok[..., :-1, :])
-    across = _mean(x.diff(dim=-1).abs(), ok[..., :, 1:] & ok[..., :, :-1])
+    down = mean(x.diff(dim=-2).abs(), ok[..., 1:, :] & ok[..., :-1, :])
+    across = mean(x.diff(dim=-1).abs(), ok[..., :, 1:] & ok[..., :, :-1])
     return down + across
-
-
-def inverse_depth(depth_m: Tensor, max_m: float) -> Tensor:
-    """MobileDepth's target: 1 / clamp(depth / max_m, 0.01, 1), between 1 (far) and 100 (near).
-
-    >>> inverse_depth(torch.tensor([0.05, 0.1, 2.0, 10.0, 20.0]), max_m=10.0).tolist()
-    [100.0, 100.0, 5.0, 1.0, 1.0]
-
-    Source: Y. Wang, "MobileDepth" (target).
-    """
-    return 1 / (_full(depth_m) / max_m).clamp(NORM_FLOOR, 1.0)
-
-
-def depth_from_inverse(inverse: Tensor, max_m: float) -> Tensor:
-    """Undo `inverse_depth`: values (outside [1, 100] clamped) -> depth in metres."""
-    return max_m / _full(inverse).clamp(1.0, 1 / NORM_FLOOR)
-
-
-def densedepth_target(depth_m: Tensor, max_m: float = 10.0) -> Tensor:
-    """DenseDepth's target: 1000 / depth in centimetres, depth clamped to 10 cm .. `max_m` first.
-
-    >>> densedepth_target(torch.tensor([0.0, 0.5, 10.0, 12.0])).tolist()
-    [100.0, 20.0, 1.0, 1.0]
-
-    Source: Alhashim and Wonka, "DenseDepth", arXiv 1812.11941.
-    """
-    return 1000 / (100 * _full(depth_m).clamp(0.1, max_m))
-
-
-def depth_from_densedepth(target: Tensor, max_m: float = 10.0) -> Tensor:
-    """Undo `densedepth_target`: values (outside its range clamped) -> depth in metres."""
-    return 10 / _full(target).clamp(10 / max_m, 100.0)
-
-
-def _reciprocal(x: Tensor, floor: float) -> Tensor:
-    """1/x, below `floor` its tangent: a clamp would leave a prediction there no gradient."""
-    return torch.where(x < floor, (2 * floor - x) / floor**2, 1 / x.clamp(min=floor))
 
 
 def _inverted(
@@ -188,10 +122,10 @@ def _inverted(
     A prediction is clamped only beyond the end where the truth lies too. Elsewhere the clamp
     would leave it no gradient, and so no way back.
     """
-    p, t, ok = _clean(pred_m, true_m, mask)
+    p, t, ok = clean(pred_m, true_m, mask)
     together = ((p < low_m) & (t <= low_m)) | ((p > cap_m) & (t >= cap_m))
     p, t = torch.where(together, p.clamp(low_m, cap_m), p), t.clamp(low_m, cap_m)
-    return _reciprocal(p / unit_m, low_m / unit_m), unit_m / t, ok
+    return reciprocal(p / unit_m, low_m / unit_m), unit_m / t, ok
 
 
 def _mobiledepth(
@@ -236,31 +170,13 @@ def densedepth(pred_m: Tensor, true_m: Tensor, mask: Tensor, cap_m: float = 10.0
     return ssim_loss(p, t, ok, INVERSE_RANGE) + edge(p, t, ok) + 0.1 * l1(p, t, ok)
 
 
-def _log(depth_m: Tensor) -> Tensor:
-    """Natural logarithm, below `LOG_FLOOR_M` its tangent."""
-    below = math.log(LOG_FLOOR_M) + depth_m / LOG_FLOOR_M - 1
-    return torch.where(depth_m < LOG_FLOOR_M, below, depth_m.clamp(min=LOG_FLOOR_M).log())
-
-
-def xl_log_depth(d_m: Tensor, m: float = 4.0, M: float = 80.0) -> Tensor:
-    """Map depth in metres to (log d - log m) M / (log M - log m): 0 at m, M at M.
-
-    >>> [round(v, 2) for v in xl_log_depth(torch.tensor([1.0, 4.0, 8.0, 80.0])).tolist()]
-    [-37.02, 0.0, 18.51, 80.0]
-
-    Source: Chiu et al., "Real-time Monocular Depth Estimation with Extremely Light-Weight
-    Neural Network".
-    """
-    return (_log(_full(d_m)) - math.log(m)) * (M / (math.log(M) - math.log(m)))
-
-
 def xl_log_berhu(pred_m: Tensor, true_m: Tensor, mask: Tensor, cap_m: float = 80.0) -> Tensor:
     """Reverse Huber on `xl_log_depth` with M = cap_m and m = cap_m / 20 (4 and 80 as published).
 
     Source: Chiu et al., "Real-time Monocular Depth Estimation with Extremely Light-Weight
     Neural Network".
     """
-    p, t, ok = _clean(pred_m, true_m, mask)
+    p, t, ok = clean(pred_m, true_m, mask)
     return berhu(xl_log_depth(p, cap_m / 20, cap_m), xl_log_depth(t, cap_m / 20, cap_m), ok)
 
 
@@ -269,27 +185,35 @@ def silog(pred_m: Tensor, true_m: Tensor, mask: Tensor, lam: float = 0.5) -> Ten
 
     Source: Eigen, Puhrsch and Fergus, NIPS 2014, equation 4 (trained with lam = 0.5).
     """
-    p, t, ok = _clean(pred_m, true_m, mask)
-    g = _log(p) - _log(t)  # 0 where not valid
+    p, t, ok = clean(pred_m, true_m, mask)
+    g = log(p) - log(t)  # 0 where not valid
     count = ok.sum(dim=(1, 2, 3))  # (N,)
     n = count.clamp(min=1)
     per_image = (g**2).sum(dim=(1, 2, 3)) / n - lam * (g.sum(dim=(1, 2, 3)) / n) ** 2
-    return _mean(per_image, count > 0)
+    return mean(per_image, count > 0)
 
 
 def log_l1(pred_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
     """Mean |log p - log t| over valid pixels."""
-    p, t, ok = _clean(pred_m, true_m, mask)
-    return l1(_log(p), _log(t), ok)
+    p, t, ok = clean(pred_m, true_m, mask)
+    return l1(log(p), log(t), ok)
 
 
-def log_gradient(pred_m: Tensor, true_m: Tensor, mask: Tensor, scales: int = 4) -> Tensor:
+def log_gradient(
+    pred_m: Tensor,
+    true_m: Tensor,
+    mask: Tensor,
+    scales: int = 4,
+    floor: float = LOG_FLOOR_M,
+) -> Tensor:
     """Sum of `edge` on log depth over `scales`, each taking every second pixel of the last.
+
+    Below `floor` the logarithm goes on as its tangent.
 
     Source: Li and Snavely, "MegaDepth", CVPR 2018, gradient matching.
     """
-    p, t, ok = _clean(pred_m, true_m, mask)
-    p, t = _log(p), _log(t)
+    p, t, ok = clean(pred_m, true_m, mask)
+    p, t = log(p, floor), log(t, floor)
     steps = [2**k for k in range(scales)]
     return torch.stack(
         [edge(p[..., ::s, ::s], t[..., ::s, ::s], ok[..., ::s, ::s]) for s in steps]
@@ -299,39 +223,3 @@ def log_gradient(pred_m: Tensor, true_m: Tensor, mask: Tensor, scales: int = 4) 
 def log_l1_gradient(pred_m: Tensor, true_m: Tensor, mask: Tensor) -> Tensor:
     """`log_l1` + 0.5 `log_gradient`."""
     return log_l1(pred_m, true_m, mask) + 0.5 * log_gradient(pred_m, true_m, mask)
-
-
-# On metres; those with a `cap_m` argument stand here with its default, `make_loss` binds another.
-LOSSES: dict[str, Loss] = {
-    "l1": l1,
-    "berhu": berhu,
-    "mix": mix,
-    "bmix": bmix,
-    "am": am,
-    "xl-log-berhu": xl_log_berhu,
-    "densedepth": densedepth,
-    "silog": silog,
-    "log-l1": log_l1,
-    "log-l1-grad": log_l1_gradient,
-}
-
-
-def make_loss(name: str, cap_m: float) -> Loss:
-    """Return the loss on metres of that name, bound to the data set's cap where it has a use.
-
-    >>> loss = make_loss("mix", cap_m=80.0)
-    >>> depth_m = torch.full((1, 1, 16, 16), 5.0)
-    >>> float(loss(depth_m, depth_m, depth_m > 0))
-    0.0
-
-    Raises:
-        CompressError: no such loss, or a cap that is not a finite number above 0.
-    """
-    if name not in LOSSES:
-        raise unknown("loss", name, LOSSES)
-    if not (cap_m > 0 and math.isfinite(cap_m)):
-        raise CompressError(f"cap_m must be a finite depth in metres above 0, got {cap_m!r}")
-    loss = LOSSES[name]
-    if "cap_m" not in inspect.signature(loss).parameters:
-        return loss
-    return partial(cast(Callable[..., Any], loss), cap_m=cap_m)
