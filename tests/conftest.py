@@ -9,6 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from compress.models.timm_ import complete_torchvision
+
+# torchmetrics imports torchvision, as timm does.
+complete_torchvision()
+
 TINY_SPACE = """
 name = "tiny"
 family = "depthnet-nano"

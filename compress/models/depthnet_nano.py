@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compress.models.base import DepthNet
+from compress.models.base import DepthNet, Outputs, to_depth
 from compress.models.blocks.pbep import EP, PBEP, DenseStage, activation, conv
 from compress.space.depthnet_nano import expanded, projected
 
@@ -56,8 +56,8 @@ class DepthNetNano(DepthNet):
         nn.init.kaiming_normal_(self.head.weight, nonlinearity="linear")
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
-    def log_depth(self, image: Tensor) -> Tensor:
-        """Natural logarithm of the depth in metres, (N, 1, H, W)."""
+    def outputs(self, image: Tensor) -> Outputs:
+        """Run the network; see ``DepthNet.outputs``."""
         x = self.stem(image)  # (N, C, H/2, W/2)
         skips = [x]
         x = half(x)
@@ -71,12 +71,12 @@ class DepthNetNano(DepthNet):
                 x = half(x)
                 skips.append(x)
         skips.pop()  # the last stage's own input
+        features = x
         for up in self.ups:
             skip = skips.pop()
             x = F.interpolate(x, size=skip.shape[-2:], mode="nearest")
             x = up(torch.cat((x, skip), 1))
-        x = self.head(x).float()
-        return F.interpolate(x, size=image.shape[-2:], mode="bilinear", align_corners=False)
+        return Outputs(to_depth(self.head(x), "log", image.shape[-2:]), features=features)
 
     def centre_on(self, log_depth: float) -> None:
         """Start from this log depth everywhere, with a small share of the head's random part."""

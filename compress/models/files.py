@@ -29,7 +29,11 @@ def save(model: DepthNet, path: str | Path) -> Path:
     of it and the weights. An existing file is replaced only once the new one is on disk.
     """
     path = Path(path)
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+        if not name.startswith("auxiliary.")  # heads of training alone
+    }
     header = {
         "format": FORMAT,
         "version": VERSION,

@@ -13,7 +13,7 @@ from typing import Any
 from compress.errors import CompressError, unknown
 from compress.space.families import family
 from compress.space.genotype import Genotype, input_size
-from compress.space.schema import shown
+from compress.space.schema import flat, shown
 from compress.space.space import Reference, SearchSpace
 
 _KEYS = {"name", "family", "size", "choices", "references", "description", "paper"}
@@ -82,7 +82,7 @@ def space_from_dict(data: Mapping[str, Any], source: str) -> SearchSpace:
         data["name"],
         rules.name,
         data["size"],
-        _flat(_table(data["choices"], f"{source}: choices")),
+        flat(_table(data["choices"], f"{source}: choices")),
         {},
         data.get("description", ""),
         data.get("paper", ""),
@@ -99,7 +99,7 @@ def space_from_dict(data: Mapping[str, Any], source: str) -> SearchSpace:
             )
         if "values" in entry:
             try:
-                genotype = space.genotype(_flat(_table(entry["values"], f"{at}.values")))
+                genotype = space.genotype(flat(_table(entry["values"], f"{at}.values")))
             except CompressError as error:
                 raise CompressError(f"{at}: {error}") from None
             genotype = replace(genotype, size=size, name=name)
@@ -144,17 +144,6 @@ def _from_python(text: str) -> SearchSpace:
             "a dict of the form a space's TOML has"
         )
     return space
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"stage1": {"modules": [2]}}`` as ``{"stage1.modules": [2]}``."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _table(value: object, source: str) -> Mapping[str, Any]:

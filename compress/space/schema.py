@@ -56,3 +56,18 @@ class Field:
             raise CompressError(
                 f"{source}: {shown(value)} is not allowed; allowed: {self.describe}"
             )
+
+
+def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Write nested tables as one, with dotted keys.
+
+    >>> flat({"stage1": {"modules": [2]}})
+    {'stage1.modules': [2]}
+    """
+    out: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            out |= flat(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = value
+    return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -110,6 +110,20 @@ class SearchSpace:
         if name not in self.references:
             raise unknown(f"reference of space {self.name}", name, self.references)
         return self.references[name].genotype
+
+    def restricted(self, choices: Mapping[str, Any]) -> SearchSpace:
+        """This space with other choices for some parameters: a value, or a list of values.
+
+        Raises ``CompressError`` for an unknown parameter or a value that its family does not allow.
+        """
+        for key in choices:
+            if key not in self.choices:
+                raise unknown(f"parameter of space {self.name}", key, self.choices)
+        chosen = {
+            key: tuple(value) if isinstance(value, list | tuple) else (value,)
+            for key, value in choices.items()
+        }
+        return replace(self, choices={**self.choices, **chosen})
 
     @cached_property
     def smallest(self) -> Genotype:
