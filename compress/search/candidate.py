@@ -126,6 +126,8 @@ def _train(session: Session, trial: Trial, genotype: Genotype, size: Cost) -> No
         trial.report(score, until)
         if last:
             break
+        if not config.early_stop:
+            continue
         others = [row for row in records(study) if row.number != trial.number]
         reason = stop_reason(
             others, size.params, size.macs, until, delta1, gates.delta1, config.exponents

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,9 @@ class SearchConfig:
     ``budget`` (parameters), ``max_macs`` and ``delta1`` are the gates. ``epochs`` is what a
     candidate is trained for, ``final_epochs`` the most that the winner is. ``minutes`` bounds the
     whole study, winner's training included, and ``trials`` the number of trained candidates, both
-    counted over all its sessions. ``training`` changes a ``Recipe``'s defaults.
+    counted over all its sessions. ``fix`` gives parameters of the space one value or a shorter
+    list; ``early_stop = False`` trains every candidate to the end, as an ablation needs.
+    ``training`` changes a ``Recipe``'s defaults.
     """
 
     space: str = "depthnet-nano"
@@ -59,6 +61,8 @@ class SearchConfig:
     crop: str | None = None
     averaging: str = "per-image"
     flip_average: bool = False
+    fix: Mapping[str, Any] = field(default_factory=dict)
+    early_stop: bool = True
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -144,6 +148,31 @@ def read_recipe(name_or_path: str) -> dict[str, Any]:
         raise CompressError(f"{path}: cannot read a study recipe ({error})") from None
     SearchConfig.from_dict(data, str(path))
     return data
+
+
+def read_fixed(texts: Sequence[str]) -> dict[str, Any]:
+    """Read ``KEY=VALUE`` or ``KEY=VALUE,VALUE``, numbers as numbers.
+
+    >>> read_fixed(["skip=add,none", "decoder.1=32", "width=0.5"])
+    {'skip': ['add', 'none'], 'decoder.1': 32, 'width': 0.5}
+    """
+    fixed: dict[str, Any] = {}
+    for text in texts:
+        key, equals, values = text.partition("=")
+        if not equals or not key.strip() or not values.strip():
+            raise CompressError(f"fix {text!r}: write KEY=VALUE or KEY=VALUE,VALUE")
+        read = [_value(value.strip()) for value in values.split(",")]
+        fixed[key.strip()] = read if len(read) > 1 else read[0]
+    return fixed
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def count(text: str, source: str = "count") -> float:

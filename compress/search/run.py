@@ -130,12 +130,11 @@ def search(
         raise unknown("NetScore exponents", config.exponents, EXPONENTS)
     if config.sampler not in SAMPLERS:
         raise unknown("sampler", config.sampler, SAMPLERS)
-    space = load_space(config.space)
     # Anything that cannot be written shows now, not after hours of training.
     prepare_folder(folder)
     try:
         database = open_storage(storage, folder)
-        dataset = _opened(config)
+        space, dataset = _opened(config)
         gates = _gates(config, space, dataset)
         gates.check_feasible(space)
     except CompressError:
@@ -173,7 +172,7 @@ def _session(
 ) -> Session:
     """Open a study's session: in the main process, and anew in each worker."""
     hush_optuna()
-    space, dataset = load_space(config.space), _opened(config)
+    space, dataset = _opened(config)
     gates = _gates(config, space, dataset)
     study = optuna.load_study(study_name=name, storage=open_storage(storage, folder))
     refusals = Refusals.of(study.user_attrs.get(REFUSED, {}))
@@ -255,15 +254,32 @@ def _stored_config(
     return SearchConfig.from_dict(stored | bounds, f"study {name}")
 
 
-def _opened(config: SearchConfig) -> Dataset:
-    dataset = open_data(
-        config.data, depth_scale=config.depth_scale, cap_m=config.cap_m, split=config.split
-    )
+def _opened(config: SearchConfig) -> tuple[SearchSpace, Dataset]:
+    """The study's space, with the choices it was given, and its data."""
+    space = load_space(config.space).restricted(config.fix)
+    options: dict[str, Any] = {
+        "depth_scale": config.depth_scale, "cap_m": config.cap_m, "split": config.split
+    }  # fmt: skip
+    joint = any(space.choices.get("segmentation", ()))
+    dataset = open_data(config.data, **options)
+    if joint:
+        try:
+            dataset = open_data(config.data, labels=True, **options)
+        except CompressError:
+            if "segmentation" in config.fix:
+                raise
+            # Networks with a segmentation head cannot be trained here; the others can.
+            space = space.restricted({"segmentation": 0})
     if dataset.train is None:
         raise CompressError(
             f"{config.data}: has no training list, only held-out frames; a search needs both"
         )
-    return dataset
+    if dataset.relative:
+        raise CompressError(
+            f"{config.data}: its depth has no unit, so that no d1 gate can be set; compress train "
+            "takes it"
+        )
+    return space, dataset
 
 
 def _take_up(study: Study) -> None:
@@ -283,6 +299,8 @@ def _warm_start(session: Session) -> None:
 
     for reference in space.references.values():
         genotype = reference.genotype
+        if not all(v in space.choices[k] for k, v in genotype.values.items()):
+            continue  # outside the choices that the study was given
         if genotype.values and not session.gates.refusal(cost(genotype, session.gates.size)):
             study.enqueue_trial(dict(genotype.values))
 

@@ -17,6 +17,7 @@ from compress.data.arrays import resize_rgb
 from compress.metrics import MetricAccumulator, Protocol, flip_average
 from compress.models import DepthNet, normalised
 from compress.train.device import autocast
+from compress.train.scores import Scores
 
 # Ground truth at its own size is kept between the rungs of a search up to this many bytes.
 TRUTH_BYTES = 1 << 29
@@ -24,7 +25,11 @@ TRUTH_BYTES = 1 << 29
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics and the protocol they were taken under; ``skipped`` images had no valid pixel."""
+    """Metrics and the protocol they were taken under; ``skipped`` images had no valid pixel.
+
+    Beside depth in metres: ``whdr`` where the data has ordered pairs, ``si_rmse`` where its depth
+    has no unit, ``mean_iou`` and ``pixel_accuracy`` of a joint network (at its own size).
+    """
 
     metrics: dict[str, float]
     protocol: Protocol
@@ -52,9 +57,11 @@ class Scorer:
         frames: Frames,
         protocol: Protocol,
         progress: Callable[[int, int], None] | None = None,
+        relative: bool = False,
     ) -> None:
         self.frames = frames
         self.protocol = protocol
+        self.relative = relative
         self.arrays = resized(frames, protocol.size, progress=progress)
         self._truth: dict[int, npt.NDArray[np.float32]] = {}
         self._kept = 0
@@ -73,7 +80,12 @@ class Scorer:
         alignment: str = "none",
         progress: Callable[[int, int], None] | None = None,
     ) -> Scorer:
-        """Make a scorer under the data set's own customs, or those given."""
+        """Make a scorer under the data set's own customs, or those given.
+
+        Depth that has no unit can be scored only once its median is aligned with the truth's.
+        """
+        if dataset.relative and not frames.most_pairs:
+            alignment = "median"
         protocol = Protocol(
             dataset.name,
             split,
@@ -87,7 +99,7 @@ class Scorer:
             flip_average,
             averaging,
         )
-        return cls(frames, protocol, progress)
+        return cls(frames, protocol, progress, dataset.relative)
 
     def __call__(
         self,
@@ -106,18 +118,30 @@ class Scorer:
         from compress.train.fit import StoppedError
 
         accumulator = MetricAccumulator(self.protocol)
+        joint = bool(model.classes and self.frames.classes)
+        further = Scores(self.protocol, model.classes if joint else 0)
         count = len(self.arrays)
         for start in range(0, count, batch):
             if should_stop and should_stop():
                 raise StoppedError
             rgb = torch.from_numpy(self.arrays.rgb[start : start + batch].copy())
             depth_m = predict_batch(model, rgb, self.protocol.flip_average, precision)
+            maps = predict_classes(model, rgb, precision) if joint else None
             for offset, predicted in enumerate(depth_m):
+                if self.frames.most_pairs:
+                    further.add_pairs(predicted.numpy(), self.frames[start + offset])
+                    continue
                 truth = self._true_depth(start + offset)
-                accumulator.add(upsample(predicted, truth.shape), truth)
+                full = upsample(predicted, truth.shape)
+                accumulator.add(full, truth)
+                if self.relative:
+                    further.add_relative(full, truth)
+                if maps is not None and self.arrays.labels is not None:
+                    further.add_classes(maps[offset], self.arrays.labels[start + offset])
             if progress:
                 progress(min(start + batch, count), count)
-        return Evaluation(accumulator.result(), self.protocol, accumulator.skipped)
+        metrics = {} if self.frames.most_pairs else accumulator.result()
+        return Evaluation(metrics | further.result(), self.protocol, accumulator.skipped)
 
     def _true_depth(self, index: int) -> npt.NDArray[np.float32]:
         if index not in self._truth:
@@ -148,6 +172,22 @@ def predict_batch(
         model.train(training)
     single: Tensor = depth_m[:, 0].float().cpu()
     return single
+
+
+@torch.no_grad()
+def predict_classes(model: DepthNet, rgb: Tensor, precision: str = "auto") -> npt.NDArray[np.uint8]:
+    """Predict classes (N, H, W) from uint8 RGB (N, H, W, 3) at a joint network's size."""
+    device = next(model.parameters()).device
+    image = normalised(rgb.to(device).permute(0, 3, 1, 2))
+    training = model.training
+    model.eval()
+    try:
+        with autocast(device, precision):
+            logits = model.outputs(image.contiguous(memory_format=torch.channels_last)).segmentation
+    finally:
+        model.train(training)
+    assert logits is not None
+    return logits.argmax(1).to(torch.uint8).cpu().numpy()
 
 
 def upsample(depth_m: Tensor, size: tuple[int, ...]) -> npt.NDArray[np.float32]:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from compress._files import whole
 from compress.data import Arrays
+from compress.data.augment import PointPairs
 from compress.errors import CompressError
-from compress.losses import make_loss
 from compress.models import DepthNet, normalised
 from compress.train.device import autocast, default_device
+from compress.train.objective import Batch, Facts, Objective
+from compress.train.optimise import make_optimiser, make_schedule
 from compress.train.recipe import Recipe
+from compress.train.teacher import Critic, Teacher
 
 # On a GPU the whole data set lies in its memory, up to this share of what is free.
 GPU_SHARE = 0.5
@@ -34,13 +38,17 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch reports: its number from 1, mean loss, seconds, images per second."""
+    """What one epoch reports: its number from 1, mean loss, seconds, images per second.
+
+    ``terms`` are the means of the loss's terms, unweighted, where there are several.
+    """
 
     number: int
     of: int
     loss: float
     seconds: float
     images_per_s: float
+    terms: dict[str, float] = field(default_factory=dict)
 
 
 class Trainer:
@@ -49,6 +57,15 @@ class Trainer:
     ``averaged`` is the network to evaluate and save: the exponential moving average of the
     weights. ``save_state`` and ``load_state`` carry everything, so that a run stopped between two
     epochs and continued ends with the weights of an uninterrupted one.
+
+    Args:
+        model: the network; intermediate heads that its genotype asks for are added to it.
+        data: images at the network's size, and their truth.
+        recipe: how to train.
+        cap_m: metres beyond which depth is not used.
+        device: where; CUDA where there is one, otherwise the CPU.
+        relative: whether the data's depth has no unit.
+        teacher: a network to learn from beside the truth.
     """
 
     def __init__(
@@ -58,25 +75,39 @@ class Trainer:
         recipe: Recipe,
         cap_m: float,
         device: torch.device | None = None,
+        *,
+        relative: bool = False,
+        teacher: Teacher | None = None,
     ) -> None:
         self.recipe = recipe
-        self.cap_m = cap_m
         self.device = device or default_device()
         self.epoch = 0
         self.step = 0
+        joint = bool(model.classes)
+        if joint and data.labels is None:
+            raise CompressError(
+                "a network with a segmentation head needs class maps to train on; give data that "
+                "has them (scenes, or folder: with a third column) or a network without the head"
+            )
+        pairs = data.pairs is not None
+        facts = Facts(not pairs, relative and not pairs, pairs, data.labels is not None)
+        self.objective = Objective(recipe, cap_m, facts, joint=joint, taught=teacher is not None)
+        if recipe.auxiliary > 0:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(recipe.seed)
+                model.add_auxiliary()
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.model).eval()
-        self.loss = make_loss(recipe.loss, cap_m)
+        self._teacher = teacher
+        self._critic = (
+            Critic(self.device, recipe.seed) if "adversarial" in self.objective.weights else None
+        )
         self._generator = torch.Generator().manual_seed(recipe.seed)
         self._data = data
         self._on_gpu = self._upload(data) if self.device.type == "cuda" else None
         self._steps = max(1, len(data) // recipe.batch)
-        self._optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
-        )
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser, recipe.lr, recipe.epochs * self._steps, pct_start=recipe.warmup
-        )
+        self._optimiser = make_optimiser(self.model, recipe)
+        self._schedule = make_schedule(self._optimiser, recipe, self._steps)
 
     def run(
         self,
@@ -94,13 +125,17 @@ class Trainer:
         while self.epoch < until:
             start = time.perf_counter()
             total = torch.zeros((), device=self.device)
+            sums: dict[str, Tensor] = {}
             images = 0
-            self.model.train()
-            for image, depth_m in self._batches():
+            self._set_modes()
+            for batch in self._batches():
                 if should_stop and should_stop():
                     raise StoppedError
-                total += self._train_step(image, depth_m)
-                images += len(image)
+                loss, terms = self._train_step(batch)
+                total += loss
+                for name, term in terms.items():
+                    sums[name] = sums.get(name, 0) + term
+                images += len(batch.image)
             # One look an epoch: reading every step's loss would stall a GPU. A NaN stays one.
             mean = float(total) / self._steps
             if mean != mean or mean in (float("inf"), float("-inf")):
@@ -111,26 +146,58 @@ class Trainer:
             self.epoch += 1
             if on_epoch:
                 seconds = time.perf_counter() - start
+                means = {name: float(value) / self._steps for name, value in sums.items()}
                 of = self.recipe.epochs
-                on_epoch(Epoch(self.epoch, of, mean, seconds, images / seconds))
+                on_epoch(
+                    Epoch(
+                        self.epoch, of, mean, seconds, images / seconds,
+                        means if len(means) > 1 else {},
+                    )
+                )  # fmt: skip
 
-    def _train_step(self, image: Tensor, depth_m: Tensor) -> Tensor:
-        recipe = self.recipe
-        image, depth_m = recipe.augment(normalised(image), depth_m, self._generator)
-        image = image.contiguous(memory_format=torch.channels_last)
+    def _set_modes(self) -> None:
+        """Put the network in training mode, but for an encoder that is still to be left alone."""
+        self.model.train()
+        encoder = self.model.pretrained
+        if encoder is not None and self.recipe.encoder_frozen:
+            frozen = self.epoch < self.recipe.encoder_frozen
+            encoder.train(not frozen).requires_grad_(not frozen)
+
+    def _train_step(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        recipe, objective = self.recipe, self.objective
+        batch = self._viewed(batch)
         with autocast(self.device, recipe.precision):
-            predicted = self.model(image)
-        valid = (depth_m > 0) & (depth_m < self.cap_m)
-        loss = self.loss(predicted, depth_m, valid)
+            out = self.model.outputs(batch.image)
+            taught = self._teacher(batch.image) if self._teacher else None
+        terms = objective(out, batch, self._generator, taught)
+        if self._critic:
+            terms["adversarial"] = self._critic.judge(batch.image, out.depth_m)
+        loss = objective.total(terms)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
         self._optimiser.step()
+        if self._critic and taught:
+            self._critic.learn(batch.image, out.depth_m, taught.depth_m)
         if self.step + 1 < recipe.epochs * self._steps:
             self._schedule.step()
         self.step += 1
         self._average()
-        return loss.detach()
+        terms = {name: term.detach() for name, term in terms.items()}
+        if objective.rebalancer:
+            objective.rebalancer.record({name: float(term) for name, term in terms.items()})
+            every = max(1, self._steps // recipe.rebalances)
+            if self.step % every == 0:
+                objective.rebalancer.update(self.step / self._steps)
+        return loss.detach(), terms
+
+    def _viewed(self, batch: Batch) -> Batch:
+        """Random views of a batch's images and of all that is known of them."""
+        view = self.recipe.augment.view(
+            normalised(batch.image), batch.depth_m, self._generator, batch.labels, batch.pairs
+        )
+        image = view.image.contiguous(memory_format=torch.channels_last)
+        return Batch(image, view.depth_m, view.labels, view.pairs)
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -146,31 +213,45 @@ class Trainer:
     def _state(model: DepthNet) -> list[Tensor]:
         return [*model.parameters(), *model.buffers()]
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each epoch's batches in a new order: uint8 (N, 3, H, W) and metres (N, 1, H, W)."""
+    def _batches(self) -> Iterator[Batch]:
+        """Each epoch's batches in a new order; images are uint8 still."""
         order = torch.randperm(len(self._data), generator=self._generator)
-        batch = min(self.recipe.batch, len(self._data))
-        for start in range(0, self._steps * batch, batch):
-            chosen = order[start : start + batch]
+        size = min(self.recipe.batch, len(self._data))
+        for start in range(0, self._steps * size, size):
+            chosen = order[start : start + size]
             if self._on_gpu:
-                rgb, depth_m = (part[chosen.to(self.device)] for part in self._on_gpu)
+                parts = [part[chosen.to(self.device)] for part in self._on_gpu]
             else:
                 index = chosen.sort().values.numpy()  # memory maps are read in file order
-                rgb = torch.from_numpy(self._data.rgb[index]).to(self.device)
-                depth_m = torch.from_numpy(self._data.depth_m[index]).to(self.device)
-            yield rgb.permute(0, 3, 1, 2), depth_m[:, None]
+                parts = [torch.from_numpy(a[index]).to(self.device) for a in self._parts()]
+            yield self._batch(parts)
 
-    def _upload(self, data: Arrays) -> tuple[Tensor, Tensor] | None:
+    def _parts(self) -> list[npt.NDArray[Any]]:
+        """The data's arrays: images, depth, and labels or pairs where it has them."""
+        data = self._data
+        parts: list[npt.NDArray[Any]] = [data.rgb, data.depth_m]
+        if data.labels is not None:
+            parts.append(data.labels)
+        if data.pairs is not None:
+            parts += [data.pairs.coordinates, data.pairs.order, data.pairs.valid]
+        return parts
+
+    def _batch(self, parts: list[Tensor]) -> Batch:
+        rgb, depth_m, *rest = parts
+        labels = rest.pop(0) if self._data.labels is not None else None
+        pairs = PointPairs(*rest) if rest else None
+        return Batch(rgb.permute(0, 3, 1, 2), depth_m[:, None], labels, pairs)
+
+    def _upload(self, data: Arrays) -> list[Tensor] | None:
         free, _ = torch.cuda.mem_get_info(self.device)
-        if data.rgb.nbytes + data.depth_m.nbytes > GPU_SHARE * free:
+        parts = self._parts()
+        if sum(part.nbytes for part in parts) > GPU_SHARE * free:
             return None
-        return (
-            torch.from_numpy(data.rgb.copy()).to(self.device),
-            torch.from_numpy(data.depth_m.copy()).to(self.device),
-        )
+        return [torch.from_numpy(part.copy()).to(self.device) for part in parts]
 
     def save_state(self, path: Path) -> None:
         """Write everything needed to go on, complete or not at all."""
+        rebalancer = self.objective.rebalancer
         state: dict[str, Any] = {
             "epoch": self.epoch,
             "step": self.step,
@@ -180,6 +261,8 @@ class Trainer:
             "optimiser": self._optimiser.state_dict(),
             "schedule": self._schedule.state_dict(),
             "generator": self._generator.get_state(),
+            "rebalancer": rebalancer.state_dict() if rebalancer else None,
+            "critic": self._critic.state_dict() if self._critic else None,
         }
         with whole(path) as temporary:
             torch.save(state, temporary)
@@ -188,7 +271,7 @@ class Trainer:
         """Go on from ``save_state``'s file; False where it is missing, broken or of another run."""
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
-            if state["recipe"] != self.recipe.to_dict():
+            if Recipe.from_dict(state["recipe"]) != self.recipe:
                 return False
             self.model.load_state_dict(state["model"])
             self.averaged.load_state_dict(state["averaged"])
@@ -199,12 +282,18 @@ class Trainer:
         self._optimiser.load_state_dict(state["optimiser"])
         self._schedule.load_state_dict(state["schedule"])
         self._generator.set_state(state["generator"].cpu())
+        if self.objective.rebalancer:
+            self.objective.rebalancer.load_state_dict(state["rebalancer"])
+        if self._critic:
+            self._critic.load_state_dict(state["critic"])
         self.epoch, self.step = state["epoch"], state["step"]
         return True
 
 
 def centre(model: DepthNet, data: Arrays, cap_m: float) -> None:
     """Start an untrained network from the mean log depth of (some of) its training data."""
+    if data.pairs is not None:
+        return  # pairs of points say nothing of scale
     some = torch.from_numpy(data.depth_m[:: max(1, len(data) // 64)].copy())
     valid = some[(some > 0) & (some < cap_m)]
     if not len(valid):

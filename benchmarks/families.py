@@ -1,0 +1,98 @@
+"""Every family's reference networks, trained with one small budget on one data set.
+
+The same recipe, seed, input size and number of epochs for all, from random weights: what the table
+says is how far each comes in so little time, not how good it is when trained as published.
+
+    python benchmarks/families.py --data scenes --epochs 6
+    python benchmarks/families.py --data folder:PATH --epochs 6 --only fastdepth@original
+
+Rows that --save holds already are kept, so that an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from compress._files import whole
+from compress.data import open_data
+from compress.netscore import netscore
+from compress.space import parse_reference
+from compress.train import train
+
+NETWORKS = (
+    "depthnet-nano@nyu",
+    "depthnet-nano@small",
+    "mobiledepth@paper",
+    "mobiledepth@small",
+    "light-shuffle@paper",
+    "light-shuffle@small",
+    "sparse-mobile@paper",
+    "sparse-mobile@small",
+    "fastdepth@original",
+    "fastdepth@pruned",
+    "fastdepth@small",
+    "resnet-depth@paper",
+    "resnet-depth@small",
+    "densedepth@nyu",
+    "densedepth@small",
+)
+
+
+def one(name: str, data: str, epochs: int, seed: int, lr: float | None) -> dict[str, Any]:
+    """Train one network; its figures on the held-out list."""
+    seconds: list[float] = []
+    recipe = {"epochs": epochs, "seed": seed} | ({"lr": lr} if lr else {})
+    done = train(
+        parse_reference(name),
+        open_data(data),
+        size=(96, 128),
+        recipe=recipe,
+        on_epoch=lambda epoch, _: seconds.append(epoch.seconds),
+    )
+    info, held = done.model.info, done.heldout.metrics
+    return {
+        "network": name,
+        "params": info["params"],
+        "macs": info["macs"],
+        "validation_delta1": done.validation["delta1"],
+        **{key: held[key] for key in ("delta1", "abs_rel", "rmse")},
+        "netscore": netscore(100 * held["delta1"], info["params"], info["macs"]),
+        "seconds_per_epoch": sum(seconds) / len(seconds),
+    }
+
+
+def line(row: dict[str, Any]) -> str:
+    """One row of the table."""
+    return (
+        f"| {row['network']} | {row['params'] / 1e6:.3f} M | {row['macs'] / 1e6:.1f} M | "
+        f"{row['delta1']:.3f} | {row['abs_rel']:.3f} | {row['rmse']:.3f} | "
+        f"{row['netscore']:.2f} | {row['seconds_per_epoch']:.1f} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="scenes")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--only", nargs="*", help="some of the networks")
+    parser.add_argument("--save", type=Path, help="a JSON file that keeps finished rows")
+    args = parser.parse_args()
+    rows = json.loads(args.save.read_text()) if args.save and args.save.exists() else {}
+    print("| network | params | MACs | d1 | AbsRel | RMSE (m) | NetScore | s/epoch |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in args.only or NETWORKS:
+        if name not in rows:
+            rows[name] = one(name, args.data, args.epochs, args.seed, args.lr)
+            if args.save:
+                with whole(args.save) as path:
+                    path.write_text(json.dumps(rows, indent=1))
+        print(line(rows[name]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Optimisers and learning-rate schedules by a recipe's names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim import lr_scheduler as schedules
+
+from compress.models import DepthNet
+from compress.train.recipe import Recipe
+
+POWER = 0.9  # of the polynomial schedule
+
+
+def make_optimiser(model: DepthNet, recipe: Recipe) -> Optimizer:
+    """The recipe's optimiser; the encoder is a group of its own where its rate differs."""
+    groups: list[Any] = list(model.parameters())
+    encoder = model.pretrained
+    if encoder is not None and recipe.encoder_lr != 1:
+        own = {id(parameter) for parameter in encoder.parameters()}
+        groups = [
+            {"params": [p for p in model.parameters() if id(p) not in own]},
+            {"params": list(encoder.parameters()), "lr": recipe.lr * recipe.encoder_lr},
+        ]
+    kind: Any = {
+        "adamw": torch.optim.AdamW,
+        "adam": torch.optim.Adam,
+        "sgd": torch.optim.SGD,
+    }[recipe.optimiser]
+    extra = {"momentum": 0.9} if recipe.optimiser == "sgd" else {}
+    made: Optimizer = kind(
+        groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True, **extra
+    )
+    return made
+
+
+def make_schedule(optimiser: Optimizer, recipe: Recipe, steps: int) -> schedules.LRScheduler:
+    """The recipe's schedule over ``epochs * steps`` steps; every group keeps its share."""
+    total = recipe.epochs * steps
+    if recipe.schedule == "onecycle":
+        peaks = [group["lr"] for group in optimiser.param_groups]
+        # SGD's momentum stays: cycling it is for rates far above those used here.
+        return schedules.OneCycleLR(
+            optimiser,
+            peaks if len(peaks) > 1 else peaks[0],
+            total,
+            pct_start=recipe.warmup,
+            cycle_momentum=recipe.optimiser != "sgd",
+        )
+    if recipe.schedule == "step":
+        return schedules.StepLR(optimiser, recipe.step_epochs * steps, recipe.step_factor)
+    if recipe.schedule == "poly":
+        return schedules.PolynomialLR(optimiser, total, POWER)
+    return schedules.ConstantLR(optimiser, 1.0, total_iters=0)
