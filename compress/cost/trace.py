@@ -43,11 +43,11 @@ POOLS = {
 FREE = (
     "_reshape_alias _to_copy _unsafe_index _unsafe_view abs alias arange as_strided bernoulli "
     "channel_shuffle chunk clamp_max clamp_min clone constant_pad_nd contiguous copy detach div "
-    "dropout empty empty_like empty_strided exp expand fill flatten flip full index lift_fresh log "
-    "maximum minimum mul native_dropout neg new_empty new_zeros ones ones_like permute "
-    "pixel_shuffle pixel_unshuffle pow reciprocal reflection_pad2d repeat replication_pad2d roll rsqrt rsub "
-    "scalar_tensor select slice split split_with_sizes sqrt squeeze stack sub sym_size t transpose "
-    "unbind unsafe_split unsqueeze view where zeros zeros_like"
+    "dropout empty empty_like empty_strided exp expand fill flatten flip full index lift_fresh "
+    "log maximum minimum mul native_dropout neg new_empty new_zeros ones ones_like permute "
+    "pixel_shuffle pixel_unshuffle pow reciprocal reflection_pad2d repeat replication_pad2d roll "
+    "rsqrt rsub scalar_tensor select slice split split_with_sizes sqrt squeeze stack sub sym_size "
+    "t transpose unbind unsafe_split unsqueeze view where zeros zeros_like"
 ).split()
 
 

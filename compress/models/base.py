@@ -20,13 +20,15 @@ class Outputs(NamedTuple):
     ``depth_m`` (N, 1, H, W) metres, float32. ``auxiliary_m``: depth in metres of the intermediate
     heads that training adds, coarse to fine, each (N, 1, h, w) at its own size. ``segmentation``:
     (N, classes, H, W) logits of a joint network. ``features``: the encoder's last map, which
-    pairwise distillation compares.
+    pairwise distillation compares. ``auxiliary_segmentation``: a joint network's logits of the
+    intermediate heads, each (N, classes, h, w) at its own size.
     """
 
     depth_m: Tensor
     auxiliary_m: tuple[Tensor, ...] = ()
     segmentation: Tensor | None = None
     features: Tensor | None = None
+    auxiliary_segmentation: tuple[Tensor, ...] = ()
 
 
 class DepthNet(nn.Module):
@@ -101,19 +103,25 @@ def to_depth(raw: Tensor, target: str, size: tuple[int, int] | torch.Size | None
 
 
 class Head(nn.Module):
-    """The last convolution of a depth network: (N, cin, h, w) to a map (N, 1, h, w)."""
+    """The last convolution of a depth network: (N, cin, h, w) to a map (N, 1, h, w).
 
-    def __init__(self, cin: int, kernel: int, target: str) -> None:
+    Where ``classes`` is above 0, a convolution of the same kernel beside it tells classes apart.
+    """
+
+    def __init__(self, cin: int, kernel: int, target: str, classes: int = 0) -> None:
         super().__init__()
         self.target = target
-        self.conv = nn.Conv2d(cin, 1, kernel, padding=kernel // 2)
-        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="linear")
-        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
+        self.conv = _last(cin, 1, kernel)
+        self.segmentation = _last(cin, classes, kernel) if classes else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the convolution."""
         out: Tensor = self.conv(x)
         return out
+
+    def logits(self, x: Tensor) -> Tensor | None:
+        """The classes' map (N, classes, h, w), where there is one."""
+        return None if self.segmentation is None else self.segmentation(x)
 
     def centre_on(self, log_depth: float) -> None:
         """Start from this log depth everywhere, with a small share of the random part."""
@@ -124,6 +132,14 @@ class Head(nn.Module):
         with torch.no_grad():
             self.conv.weight.mul_(0.1)
             self.conv.bias.fill_(bias)  # type: ignore[union-attr]
+
+
+def _last(cin: int, cout: int, kernel: int) -> nn.Conv2d:
+    """A "same" convolution with a bias that no activation follows."""
+    module = nn.Conv2d(cin, cout, kernel, padding=kernel // 2)
+    nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+    nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    return module
 
 
 NORMALISATION = {"mean": [127.5] * 3, "std": [127.5] * 3}

@@ -8,10 +8,24 @@ from typing import Any
 import torch
 
 from compress.models.base import DepthNet
+from compress.models.densedepth import DenseDepth
 from compress.models.depthnet_nano import DepthNetNano
+from compress.models.fastdepth import FastDepth
+from compress.models.light_shuffle import LightShuffle
+from compress.models.mobiledepth import MobileDepth
+from compress.models.resnet_depth import ResNetDepth
+from compress.models.sparse_mobile import SparseMobile
 from compress.space import Genotype
 
-NETWORKS: dict[str, Callable[[Mapping[str, Any]], DepthNet]] = {"depthnet-nano": DepthNetNano}
+NETWORKS: dict[str, Callable[[Mapping[str, Any]], DepthNet]] = {
+    "densedepth": DenseDepth,
+    "depthnet-nano": DepthNetNano,
+    "fastdepth": FastDepth,
+    "light-shuffle": LightShuffle,
+    "mobiledepth": MobileDepth,
+    "resnet-depth": ResNetDepth,
+    "sparse-mobile": SparseMobile,
+}
 
 
 def build(genotype: Genotype, seed: int | None = None) -> DepthNet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compress.models.base import DepthNet, Head, Outputs, to_depth
@@ -34,7 +35,8 @@ class Decoder(nn.Module):
 class EncoderDecoder(DepthNet):
     """Encoder, decoder, head; intermediate heads after some levels while training.
 
-    ``auxiliary_levels`` number the decoder's levels from 1, coarse to fine.
+    ``auxiliary_levels`` number the decoder's levels from 1, coarse to fine. Where ``classes`` is
+    above 0, every head tells so many classes apart too.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class EncoderDecoder(DepthNet):
         target: str,
         head_kernel: int = 1,
         auxiliary_levels: Sequence[int] = (),
+        classes: int = 0,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self.head = Head(decoder.channels[-1], head_kernel, target)
+        self.classes = classes
+        self.head = Head(decoder.channels[-1], head_kernel, target, classes)
         self.auxiliary_levels = tuple(auxiliary_levels)
 
     def outputs(self, image: Tensor) -> Outputs:
@@ -57,11 +61,20 @@ class EncoderDecoder(DepthNet):
         size = (image.shape[-2], image.shape[-1])
         levels = self.decoder(features, size)
         depth_m = to_depth(self.head(levels[-1]), self.head.target, size)
-        auxiliary = tuple(
-            to_depth(head(levels[int(level) - 1]), self.head.target)
-            for level, head in self.auxiliary.items()
-        )
-        return Outputs(depth_m, auxiliary, None, features[-1])
+        segmentation = self.head.logits(levels[-1])
+        if segmentation is not None:
+            segmentation = F.interpolate(
+                segmentation, size=size, mode="bilinear", align_corners=False
+            )
+        auxiliary, classes = [], []
+        for level, head in self.auxiliary.items():
+            assert isinstance(head, Head)
+            x = levels[int(level) - 1]
+            auxiliary.append(to_depth(head(x), self.head.target))
+            logits = head.logits(x)
+            if logits is not None:
+                classes.append(logits)
+        return Outputs(depth_m, tuple(auxiliary), segmentation, features[-1], tuple(classes))
 
     def centre_on(self, log_depth: float) -> None:
         """Start all heads from this log depth everywhere."""
@@ -72,7 +85,7 @@ class EncoderDecoder(DepthNet):
     def add_auxiliary(self) -> None:
         """Add a 1x1 head after each of ``auxiliary_levels``."""
         for level in self.auxiliary_levels:
-            head = Head(self.decoder.channels[level - 1], 1, self.head.target)
+            head = Head(self.decoder.channels[level - 1], 1, self.head.target, self.classes)
             self.auxiliary[str(level)] = head.to(self.head.conv.weight)
 
     @property

@@ -6,9 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from compress.errors import unknown
+from compress.space.densedepth import DenseDepthFamily
 from compress.space.depthnet_nano import DepthNetNanoFamily
+from compress.space.fastdepth import FastDepthFamily
+from compress.space.light_shuffle import LightShuffleFamily
+from compress.space.mobiledepth import MobileDepthFamily
 from compress.space.operators import Operator
+from compress.space.resnet_depth import ResNetDepthFamily
 from compress.space.schema import Field, Values, shown
+from compress.space.sparse_mobile import SparseMobileFamily
 
 
 class Family(Protocol):
@@ -30,7 +36,15 @@ class Family(Protocol):
         """List what runs for one image of ``size``, in closed form."""
 
 
-FAMILIES: dict[str, Family] = {"depthnet-nano": DepthNetNanoFamily()}
+FAMILIES: dict[str, Family] = {
+    "densedepth": DenseDepthFamily(),
+    "depthnet-nano": DepthNetNanoFamily(),
+    "fastdepth": FastDepthFamily(),
+    "light-shuffle": LightShuffleFamily(),
+    "mobiledepth": MobileDepthFamily(),
+    "resnet-depth": ResNetDepthFamily(),
+    "sparse-mobile": SparseMobileFamily(),
+}
 
 
 def family(name: object) -> Family:

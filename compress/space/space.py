@@ -13,7 +13,7 @@ from compress.errors import CompressError, unknown
 from compress.space.families import Family, family
 from compress.space.genotype import Genotype, input_size
 from compress.space.operators import totals
-from compress.space.schema import Values, shown
+from compress.space.schema import Values, flat, shown
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,13 @@ class SearchSpace:
 
         Raises ``CompressError`` for an unknown parameter or a value that its family does not allow.
         """
-        for key in choices:
+        given = flat(choices)
+        for key in given:
             if key not in self.choices:
                 raise unknown(f"parameter of space {self.name}", key, self.choices)
         chosen = {
             key: tuple(value) if isinstance(value, list | tuple) else (value,)
-            for key, value in choices.items()
+            for key, value in given.items()
         }
         return replace(self, choices={**self.choices, **chosen})
 

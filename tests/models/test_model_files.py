@@ -16,13 +16,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from members import EACH_MEMBER, EACH_SPACE
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from compress.cost import cost
 from compress.errors import CompressError
 from compress.models import DepthNet, build, files, load, save
-from compress.space import Genotype, load_space, space_names
+from compress.space import Genotype, load_space
 
 SPACE = load_space("depthnet-nano")
 
@@ -76,10 +77,9 @@ def same(one: DepthNet, two: DepthNet) -> bool:
     )
 
 
-@pytest.mark.parametrize("seed", [7, 8])
-@pytest.mark.parametrize("space", space_names())
-def test_bit_exact(tmp_path: Path, space: str, seed: int) -> None:
-    model = trained(load_space(space).sample(seed), seed).eval()
+@EACH_MEMBER
+def test_bit_exact(tmp_path: Path, genotype: Genotype) -> None:
+    model = trained(genotype).eval()
     model.info = {"epochs": 3, "protocol": {"cap": 10.0}}
     again = load(save(model, tmp_path / "m.safetensors"))
     assert same(again, model)
@@ -92,6 +92,16 @@ def test_bit_exact(tmp_path: Path, space: str, seed: int) -> None:
         assert wanted.std() > 0
         torch.testing.assert_close(again(x), wanted)
     assert all(p.requires_grad and p.device.type == "cpu" for p in again.parameters())
+
+
+@EACH_SPACE
+def test_heads_of_training_stay_out(tmp_path: Path, genotype: Genotype) -> None:
+    model = trained(genotype)
+    model.add_auxiliary()
+    again = load(save(model, tmp_path / "m.safetensors"))
+    assert not again.auxiliary
+    model.drop_auxiliary()
+    assert same(again, model)
 
 
 def test_a_loaded_model_can_be_trained_and_saved_again(path: Path, model: DepthNet) -> None:
@@ -206,19 +216,26 @@ def test_swapped_weights(path: Path) -> None:
     refuses(path, "changed since it was written")
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("whole") / "model.safetensors"
+    return save(trained(SPACE.smallest), path).read_bytes()
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_any_changed_bytes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_any_changed_bytes(
+    tmp_path_factory: pytest.TempPathFactory, whole: bytes, data: st.DataObject
+) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzzed.safetensors"
-    content = bytearray(save(trained(SPACE.smallest), path).read_bytes())
+    content = bytearray(whole)
     header = 8 + struct.unpack("<Q", content[:8])[0]
     places = st.integers(0, header + 64) | st.integers(0, len(content) - 1)
     changes = data.draw(st.lists(st.tuples(places, st.integers(1, 255)), min_size=1, max_size=3))
-    before = bytes(content)
     for place, mask in changes:
         content[place] ^= mask
     path.write_bytes(content)
-    if bytes(content) == before:
+    if bytes(content) == whole:
         load(path)
         return
     with pytest.raises(CompressError):
