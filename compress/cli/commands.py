@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
-import threading
 from argparse import Namespace
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from compress.cli.measuring import bench, calibrate
+from compress.cli.training import data_options, distill, label, train
 from compress.errors import CompressError
 
+__all__ = [
+    "bench",
+    "calibrate",
+    "cost",
+    "data",
+    "distill",
+    "evaluate",
+    "label",
+    "predict",
+    "report",
+    "search",
+    "spaces",
+    "train",
+]
 
-def _print_json(data: dict[str, Any]) -> None:
+
+def print_json(data: dict[str, Any]) -> None:
+    """Print one JSON object on stdout."""
     print(json.dumps(data, sort_keys=False, allow_nan=False, default=str))
-
-
-def _data_options(args: Namespace) -> dict[str, Any]:
-    given = {"depth_scale": args.depth_scale, "cap_m": args.cap, "split": args.split}
-    return {key: value for key, value in given.items() if value is not None}
 
 
 def spaces(args: Namespace) -> int:
@@ -29,7 +39,7 @@ def spaces(args: Namespace) -> int:
 
     found = [load_space(name) for name in space_names()]
     if args.json:
-        _print_json(
+        print_json(
             {
                 space.name: {
                     "description": space.description,
@@ -71,7 +81,7 @@ def cost(args: Namespace) -> int:
 
     result = count_cost(target, args.size)
     if args.json:
-        _print_json(to_dict(result))
+        print_json(to_dict(result))
         return 0
     print(f"{name} at {result.size[0]}x{result.size[1]}")
     print(f"  params    {result.params:>15,}")
@@ -98,10 +108,10 @@ def evaluate(args: Namespace) -> int:
             averaging=args.averaging or "per-image",
             alignment=args.alignment,
             reading=reading,
-            **_data_options(args),
+            **data_options(args),
         )
     if args.json:
-        _print_json(result.to_dict())
+        print_json(result.to_dict())
         return 0
     print(result.protocol.describe())
     for name, value in result.metrics.items():
@@ -111,74 +121,24 @@ def evaluate(args: Namespace) -> int:
     return 0
 
 
-def train(args: Namespace) -> int:
-    """Train one network; the same command goes on after an interruption."""
-    from compress.cli.display import reading_progress
-    from compress.train.fit import StoppedError
-    from compress.train.run import train as fit
-
-    stem = args.model.replace("@", "-") if "@" in args.model else Path(args.model).stem
-    out = Path(args.out or f"{stem}-trained.safetensors")
-    from compress.search.store import prepare_folder
-
-    prepare_folder(out.absolute().parent)
-    chosen = {"epochs": args.epochs, "seed": args.seed, "batch": args.batch, "lr": args.lr}
-    chosen["loss"] = args.loss
-    stop = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
-    state = out.with_name(f".{out.name}.state")
-    try:
-        with reading_progress() as reading:
-            result = fit(
-                args.model,
-                args.data,
-                out=out,
-                size=args.size,
-                recipe={k: v for k, v in chosen.items() if v is not None},
-                checkpoint=state,
-                on_epoch=lambda epoch, _: reading.epoch(epoch),
-                should_stop=stop.is_set,
-                reading=reading,
-                **_data_options(args),
-            )
-    except StoppedError:
-        print(
-            f"compress train: interrupted; the same command goes on from {state}", file=sys.stderr
-        )
-        return 130
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if args.json:
-        _print_json(
-            {
-                "model": str(result.path),
-                "epochs": args.epochs,
-                "params": result.model.info["params"],
-                "macs": result.model.info["macs"],
-                "validation": result.validation.to_dict(),
-                "heldout": result.heldout.to_dict(),
-            }
-        )
-        return 0
-    for part, scores in (("validation", result.validation), ("held-out", result.heldout)):
-        line = "  ".join(f"{k} {scores[k]:.4f}" for k in ("delta1", "abs_rel", "rmse"))
-        print(f"{part:<11} {line}   ({scores.protocol.describe()})")
-    print(f"saved to {result.path}")
-    return 0
-
-
 def predict(args: Namespace) -> int:
     """Predict one image's depth."""
     from compress.models import load
     from compress.train.evaluate import predict as run
-    from compress.train.images import read_image, write_depth, write_preview
+    from compress.train.images import read_image, write_classes, write_depth, write_preview
+    from compress.train.label import segment
 
     out = Path(args.out or f"{Path(args.image).with_suffix('')}-depth.png")
     if out.suffix.lower() not in (".png", ".npy"):
         raise CompressError(f"-o {out}: write a .png (16 bit) or .npy (float32 metres)")
-    rgb = read_image(args.image)
-    depth_m = run(load(args.model), rgb, args.flip)
+    if args.classes and Path(args.classes).suffix.lower() != ".png":
+        raise CompressError(f"--classes {args.classes}: write a .png (8 bit, a class a pixel)")
+    rgb, model = read_image(args.image), load(args.model)
+    map_ = segment(model, rgb) if args.classes else None
+    depth_m = run(model, rgb, args.flip)
     write_depth(out, depth_m, args.depth_scale)
+    if map_ is not None:
+        write_classes(Path(args.classes), map_)
     if args.preview:
         write_preview(Path(args.preview), depth_m)
     low, middle, high = (float(v) for v in _quantiles(depth_m))
@@ -191,7 +151,7 @@ def predict(args: Namespace) -> int:
         "max_m": high,
     }
     if args.json:
-        _print_json(answer)
+        print_json(answer)
     else:
         print(f"{out}: {low:.2f} to {high:.2f} m, median {middle:.2f} m")
     return 0
@@ -206,13 +166,15 @@ def _quantiles(depth_m: Any) -> Any:
 def search(args: Namespace) -> int:
     """Run or resume a study."""
     from compress.search import search as run
-    from compress.search.config import SearchConfig, read_recipe
+    from compress.search.config import SearchConfig, read_fixed, read_recipe
 
     options: dict[str, Any] = read_recipe(args.recipe) if args.recipe else {}
     for name in fields(SearchConfig):
         value = getattr(args, name.name, None)
-        if value is not None:
+        if value is not None and name.name != "fix":
             options[name.name] = value
+    if args.fix:
+        options["fix"] = {**options.get("fix", {}), **read_fixed(args.fix)}
     if args.cap is not None:
         options["cap_m"] = args.cap
     if args.flip:
@@ -231,7 +193,7 @@ def search(args: Namespace) -> int:
             **options,
         )
     if args.json:
-        _print_json(result.to_dict())
+        print_json(result.to_dict())
     else:
         display.conclude(result)
     return 0 if result.best is not None else 1
@@ -249,7 +211,7 @@ def report(args: Namespace) -> int:
     prepare_folder(folder)
     page = write_report(study, folder)
     if args.json:
-        _print_json({"study": args.study, "report": str(page), "csv": str(folder / "trials.csv")})
+        print_json({"study": args.study, "report": str(page), "csv": str(folder / "trials.csv")})
     else:
         print(page)
     return 0

@@ -48,6 +48,14 @@ def write_depth(path: Path, depth_m: npt.NDArray[np.float32], scale: float = 100
     _replaced(path, lambda file: Image.fromarray(units).save(file, format="PNG"))
 
 
+def write_classes(path: Path, map_: npt.NDArray[np.uint8]) -> None:
+    """Write a class map (H, W) as an 8-bit PNG."""
+    from PIL import Image
+
+    with whole(path) as temporary:
+        Image.fromarray(map_).save(temporary, format="PNG")
+
+
 def write_preview(path: Path, depth_m: npt.NDArray[np.float32]) -> None:
     """Write a picture of a depth map, near bright and far dark, on a logarithmic scale."""
     from matplotlib import colormaps

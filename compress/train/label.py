@@ -21,7 +21,7 @@ from compress.errors import CompressError
 from compress.models import DepthNet, load, normalised
 from compress.train.device import default_device
 from compress.train.evaluate import predict
-from compress.train.images import read_image
+from compress.train.images import read_image, write_classes
 from compress.train.teacher import Teacher
 
 Reading = Callable[[str], Callable[[int, int], None] | None]
@@ -107,8 +107,7 @@ def make_labels(
             line.append(f"labels/{name}.png")
             if not (target / line[2]).exists():
                 map_ = segment(classes, read_image(file) if rgb is None else rgb)
-                with whole(target / line[2]) as path:
-                    Image.fromarray(map_).save(path, format="PNG")
+                write_classes(target / line[2], map_)
         if not (target / line[0]).exists():
             with whole(target / line[0]) as path:
                 shutil.copyfile(file, path)

@@ -56,7 +56,20 @@ class TestHelp:
         assert "example:" in done.stdout
 
     @pytest.mark.parametrize(
-        "name", ["search", "report", "train", "evaluate", "predict", "cost", "spaces", "data"]
+        "name",
+        [
+            "search",
+            "report",
+            "train",
+            "distill",
+            "label",
+            "evaluate",
+            "predict",
+            "cost",
+            "bench",
+            "spaces",
+            "data",
+        ],
     )
     def test_every_command_has_an_example(self, capsys, name):
         code, out, _ = run(capsys, name, "--help")
