@@ -20,11 +20,14 @@ _HOME = {
     "Genotype": "compress.space",
     "SearchSpace": "compress.space",
     "build": "compress.models",
+    "compare_latency": "compress.cost",
     "cost": "compress.cost",
     "depth_metrics": "compress.metrics",
     "evaluate": "compress.train",
+    "export_onnx": "compress.export",
     "load": "compress.models",
     "load_space": "compress.space",
+    "measure_latency": "compress.cost",
     "netscore": "compress.netscore",
     "open_data": "compress.data",
     "predict": "compress.train",
@@ -35,8 +38,11 @@ _HOME = {
 __all__ = [*sorted(_HOME), "__version__"]
 
 if TYPE_CHECKING:
+    from compress.cost import compare_latency as compare_latency
+    from compress.cost import measure_latency as measure_latency
     from compress.data import open_data as open_data
     from compress.errors import CompressError as CompressError
+    from compress.export import export_onnx as export_onnx
     from compress.metrics import depth_metrics as depth_metrics
     from compress.models import build as build
     from compress.models import load as load

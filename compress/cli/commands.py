@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.cli.measuring import bench, calibrate
+from compress.cli.pruning import prune
 from compress.cli.training import data_options, distill, label, train
 from compress.errors import CompressError
 
@@ -21,6 +22,7 @@ __all__ = [
     "evaluate",
     "label",
     "predict",
+    "prune",
     "report",
     "search",
     "spaces",

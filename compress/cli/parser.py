@@ -155,6 +155,16 @@ def make_parser() -> argparse.ArgumentParser:
     _reading(sub)
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
+    _prune(
+        command(
+            "prune",
+            "make a trained network narrower until it meets a target, and measure that it does",
+            "compress prune reports/demo/best.safetensors --target-latency 5ms --data scenes",
+            epilog="a network of your own:\n  compress prune my_package.nets:make_net --weights "
+            "w.safetensors --size 96x128 \\\n      --target-latency 20ms --evaluate "
+            "my_package.eval:score\n\n" + DATA_HELP,
+        )
+    )
     sub = command(
         "evaluate",
         "score a network under a data set's protocol",
@@ -287,6 +297,35 @@ def _search(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", default="reports", help="folder of studies (default: reports)")
     sub.add_argument("--storage", help="any Optuna storage URL (default: SQLite in the study)")
     _protocol(sub)
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _prune(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("model", help="a model file, or module:function that builds a network")
+    sub.add_argument(
+        "--target-latency", type=_typed("milliseconds"), metavar="20ms", help="measured, one image"
+    )
+    sub.add_argument("--target-macs", type=_typed("count"), metavar="0.4G", help="multiply-adds")
+    sub.add_argument("--target-params", type=_typed("count"), metavar="1M", help="parameters")
+    sub.add_argument("--backend", default="onnxruntime", help="as of bench; default: onnxruntime")
+    sub.add_argument("--threads", type=int, default=1, help="of the backend (default: 1)")
+    sub.add_argument("--table", help="device table (default: compress calibrate's)")
+    sub.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default: 5)")
+    sub.add_argument(
+        "--method",
+        default="netadapt",
+        help="netadapt (default), netadapt-published (the literal algorithm) or depgraph (at once)",
+    )
+    sub.add_argument("--short-steps", type=int, default=20, help="of fine-tuning a cut (20)")
+    sub.add_argument("--epochs", type=int, default=5, help="of fine-tuning at the end (default: 5)")
+    sub.add_argument("--batch", type=int, help="images a step (default: 16)")
+    sub.add_argument("--lr", type=float, help="peak learning rate (default: 0.001)")
+    sub.add_argument("--weights", help="of your own network: .safetensors or .pth")
+    sub.add_argument("--evaluate", help="module:function that scores your own network")
+    sub.add_argument("--finetune", help="module:function(network, steps) that trains it in place")
+    sub.add_argument("--seed", type=int, default=0, help="default: 0")
+    _data(sub)
+    sub.add_argument("-o", "--out", help="where to save (default: MODEL-pruned.safetensors)")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
 

@@ -17,6 +17,7 @@ from compress._files import whole
 from compress.errors import CompressError
 from compress.models.base import NORMALISATION, DepthNet
 from compress.models.build import build
+from compress.models.shapes import pruned_shapes, reshape
 from compress.space import Genotype, input_size
 
 FORMAT, VERSION = "compress-model", "1"
@@ -26,7 +27,8 @@ def save(model: DepthNet, path: str | Path) -> Path:
     """Write a network to one safetensors file, complete or not at all.
 
     The header holds the genotype, input size, normalisation, ``model.info`` and a checksum of all
-    of it and the weights. An existing file is replaced only once the new one is on disk.
+    of it and the weights; of a pruned network also the widths of the layers that were cut. An
+    existing file is replaced only once the new one is on disk.
     """
     path = Path(path)
     tensors = {
@@ -42,7 +44,14 @@ def save(model: DepthNet, path: str | Path) -> Path:
         "normalisation": json.dumps(NORMALISATION),
         "info": json.dumps(model.info, sort_keys=True),
     }
-    header["sha256"] = _checksum(header, tensors)
+    if shapes := pruned_shapes(model):
+        header["shapes"] = json.dumps(shapes)
+    return write(path, header, tensors)
+
+
+def write(path: Path, header: dict[str, str], tensors: dict[str, Tensor]) -> Path:
+    """Write tensors and header to one safetensors file, with a checksum of all of it."""
+    header = header | {"sha256": _checksum(header, tensors)}
     try:
         with whole(path) as temporary:
             save_file(tensors, temporary, metadata=header)
@@ -59,7 +68,7 @@ def load(path: str | Path) -> DepthNet:
     Raises ``CompressError`` when the file is missing, truncated, of another kind, of a newer
     version, or changed since it was written.
     """
-    header, tensors = _read(Path(path))
+    header, tensors = read(Path(path))
     if header.get("format") != FORMAT:
         raise CompressError(
             f"{path}: safetensors, but not a compress model (no genotype in its header); "
@@ -70,12 +79,13 @@ def load(path: str | Path) -> DepthNet:
             f"{path}: model format {header.get('version')!r}, this version reads {VERSION!r}; "
             "install a newer depth-compress"
         )
-    if header.get("sha256") != _checksum(header, tensors):
-        raise CompressError(f"{path}: changed since it was written (checksum differs)")
+    verify(header, tensors, path)
     genotype = Genotype.from_json(header.get("genotype", ""), str(path))
     # On the meta device a hostile genotype costs no memory; the weights are then taken as read.
     with torch.device("meta"):
         model = build(genotype)
+        if "shapes" in header:
+            reshape(model, _json(header, "shapes", path), str(path))
     try:
         model.load_state_dict(tensors, strict=True, assign=True)
     except RuntimeError as error:
@@ -89,6 +99,12 @@ def load(path: str | Path) -> DepthNet:
     return model.eval()
 
 
+def verify(header: dict[str, str], tensors: dict[str, Tensor], path: str | Path) -> None:
+    """Raise ``CompressError`` unless header and tensors are as ``write`` wrote them."""
+    if header.get("sha256") != _checksum(header, tensors):
+        raise CompressError(f"{path}: changed since it was written (checksum differs)")
+
+
 def _json(header: dict[str, str], key: str, path: str | Path) -> Any:
     try:
         return json.loads(header.get(key, ""))
@@ -96,7 +112,8 @@ def _json(header: dict[str, str], key: str, path: str | Path) -> Any:
         raise CompressError(f"{path}: {key} in its header is not JSON ({error})") from None
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The header and all tensors of a safetensors file."""
     if not path.is_file():
         raise CompressError(f"{path}: there is no such model file")
     try:

@@ -29,7 +29,7 @@ COLUMNS = {
     "params": "parameters",
     "macs": "multiply-adds of convolutions and linear layers, one each",
     "macs_all": "those and the ones of normalisation and interpolation",
-    "latency_ms": "measured milliseconds an image, where the study measures it",
+    "latency_ms": "predicted milliseconds an image, by the device table where a study has one",
     "delta1": "d1, share of pixels within 1.25 times the truth either way, validation, at the "
     "last rung reached",
     "netscore": "NetScore at that rung, in dB, under the study's exponents",

@@ -65,6 +65,9 @@ def run_candidate(session: Session, lock: AbstractContextManager[Any]) -> bool:
             ("macs_all", size.macs_all), ("owner", owner()), ("hash", genotype.hash),
         ):  # fmt: skip
             trial.set_user_attr(key, value)
+        predicted_ms = session.gates.latency_ms(genotype)
+        if predicted_ms is not None:
+            trial.set_user_attr("latency_ms", predicted_ms)
         study.set_user_attr(REFUSED, dict(session.refusals.by_gate))
     session.events.began(trial.number, size)
     try:

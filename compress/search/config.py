@@ -34,7 +34,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 class SearchConfig:
     """One study, reproducibly.
 
-    ``budget`` (parameters), ``max_macs`` and ``delta1`` are the gates. ``epochs`` is what a
+    ``budget`` (parameters), ``max_macs``, ``max_latency`` (milliseconds, as the device table of
+    ``backend`` and ``threads`` predicts them) and ``delta1`` are the gates. ``epochs`` is what a
     candidate is trained for, ``final_epochs`` the most that the winner is. ``minutes`` bounds the
     whole study, winner's training included, and ``trials`` the number of trained candidates, both
     counted over all its sessions. ``fix`` gives parameters of the space one value or a shorter
@@ -46,6 +47,10 @@ class SearchConfig:
     data: str = "scenes"
     budget: float | None = None
     max_macs: float | None = None
+    max_latency: float | None = None
+    backend: str = "onnxruntime"
+    threads: int = 1
+    table: str | None = None
     delta1: float | None = None
     trials: int | None = None
     minutes: float | None = None
@@ -68,7 +73,8 @@ class SearchConfig:
     def __post_init__(self) -> None:
         for name, low, high in (
             ("budget", 1, 1e12), ("max_macs", 1, 1e15), ("trials", 1, 10**6),
-            ("minutes", 0, 1e6), ("epochs", 1, 10**5), ("final_epochs", 1, 10**5),
+            ("max_latency", 0, 1e7), ("threads", 1, 4096), ("minutes", 0, 1e6),
+            ("epochs", 1, 10**5), ("final_epochs", 1, 10**5),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not (low <= value <= high and (value > 0)):
@@ -94,6 +100,8 @@ class SearchConfig:
             parts.append(re.sub(r"[^\w.-]+", "-", Path(place).name))
         if self.budget:
             parts.append(human(self.budget))
+        if self.max_latency:
+            parts.append(f"{self.max_latency:g}ms")
         if self.delta1:
             parts.append(f"d{self.delta1:g}")
         return "-".join(part[:40].strip("-.") or "x" for part in parts)
@@ -116,6 +124,9 @@ class SearchConfig:
                 continue
             if key in ("budget", "max_macs") and isinstance(value, str):
                 values[key] = count(value, f"{source}: {key}")
+                continue
+            if key == "max_latency" and isinstance(value, str):
+                values[key] = milliseconds(value, f"{source}: {key}")
                 continue
             wanted = next(types for word, types in _TYPES.items() if word in kind)
             if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
@@ -187,6 +198,21 @@ def count(text: str, source: str = "count") -> float:
         raise CompressError(
             f"{source}: {text!r} is no count above 0; write a number with K, M or G behind it, "
             "as in 5M"
+        )
+    return value
+
+
+def milliseconds(text: str, source: str = "latency") -> float:
+    """Read a latency, in milliseconds with or without their sign.
+
+    >>> milliseconds("20ms"), milliseconds("0.5 ms"), milliseconds("20")
+    (20.0, 0.5, 20.0)
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+) ?(?:ms)?", text.strip())
+    value = float(match[1]) if match else 0.0
+    if value <= 0:
+        raise CompressError(
+            f"{source}: {text!r} is no latency above 0; write milliseconds, as in 20ms"
         )
     return value
 

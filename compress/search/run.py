@@ -18,6 +18,8 @@ import optuna
 from optuna.study import Study
 from optuna.trial import TrialState
 
+from compress.cost.count import operators
+from compress.cost.table import find_table
 from compress.data import Dataset, open_data
 from compress.errors import CompressError, unknown
 from compress.models import load
@@ -149,8 +151,10 @@ def search(
         handle = session.study
         handle.set_user_attr(CONFIG, json.dumps(config.to_dict()))
         handle.set_user_attr(PROTOCOL, session.scorer.protocol.to_dict())
-        handle.set_user_attr(GATES, vars(gates) | {"size": list(gates.size)})
-        handle.set_user_attr(ENVIRONMENT, environment())
+        handle.set_user_attr(GATES, gates.to_dict())
+        used = {"device_table": gates.table.describe()} if gates.table else {}
+        handle.set_user_attr(ENVIRONMENT, environment() | used)
+        _note_guesses(session)
         _take_up(handle)
         _warm_start(session)
         run_candidates(session, workers or default_workers(), remake)
@@ -196,7 +200,12 @@ def _session(
 def _gates(config: SearchConfig, space: SearchSpace, dataset: Dataset) -> Gates:
     assert dataset.train is not None
     size = config.size or fitted_size(dataset.train, space.size)
-    return Gates(config.budget, config.max_macs, config.gate_delta1, size)
+    table = None
+    if config.max_latency is not None:
+        table = find_table(config.backend, config.threads, config.table)
+    return Gates(
+        config.budget, config.max_macs, config.gate_delta1, size, config.max_latency, table
+    )
 
 
 def _result(
@@ -290,6 +299,20 @@ def _take_up(study: Study) -> None:
             give_back(study, trial)
 
 
+def _note_guesses(session: Session) -> None:
+    """Say where the device table predicts what it never measured."""
+    table = session.gates.table
+    if table is None:
+        return
+    drawn = (session.space.sample(seed) for seed in range(20))
+    found = sorted({k for one in drawn for k in table.unmeasured(operators(one))})
+    if found:
+        session.events.note(
+            f"the device table never measured {', '.join(found)} and guesses them; "
+            f"compress calibrate --space {session.config.space} measures them"
+        )
+
+
 def _warm_start(session: Session) -> None:
     """Put the space's own reference points, where they are choices of it, first in the queue."""
     study, space = session.study, session.space
@@ -301,7 +324,8 @@ def _warm_start(session: Session) -> None:
         genotype = reference.genotype
         if not all(v in space.choices[k] for k, v in genotype.values.items()):
             continue  # outside the choices that the study was given
-        if genotype.values and not session.gates.refusal(cost(genotype, session.gates.size)):
+        size = cost(genotype, session.gates.size)
+        if genotype.values and not session.gates.refusal(size, genotype):
             study.enqueue_trial(dict(genotype.values))
 
 

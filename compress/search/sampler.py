@@ -95,7 +95,7 @@ class GatedSampler(BaseSampler):
         return {}
 
     def _accepted(self, genotype: Genotype, seen: set[Any]) -> bool:
-        gate = self.gates.refusal(cost(genotype, self.gates.size))
+        gate = self.gates.refusal(cost(genotype, self.gates.size), genotype)
         if gate is None and genotype.hash in seen:
             gate = "duplicate"
         if gate:
@@ -121,10 +121,16 @@ class GatedSampler(BaseSampler):
         return values
 
     def _excess(self, values: dict[str, Any]) -> float:
-        size: Cost = cost(self.space.genotype(values), self.gates.size)
+        genotype = self.space.genotype(values)
+        size: Cost = cost(genotype, self.gates.size)
         over_params = size.params / self.gates.max_params if self.gates.max_params else 0.0
         over_macs = size.macs / self.gates.max_macs if self.gates.max_macs else 0.0
-        return max(over_params, 1.0) + max(over_macs, 1.0) - 2.0
+        excess = max(over_params, 1.0) + max(over_macs, 1.0) - 2.0
+        if self.gates.max_latency_ms is not None:
+            predicted_ms = self.gates.latency_ms(genotype)
+            assert predicted_ms is not None
+            excess += max(predicted_ms / self.gates.max_latency_ms, 1.0) - 1.0
+        return excess
 
     def sample_independent(
         self,

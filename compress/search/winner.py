@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from compress.cost import measure_latency
 from compress.metrics import Protocol
-from compress.models import load, save
+from compress.models import DepthNet, load, save
 from compress.netscore import netscore
 from compress.search.records import FINAL, Record, best, nearest_miss, records
 from compress.search.session import Session
@@ -55,13 +56,38 @@ def trained_out(session: Session) -> dict[str, dict[str, Any]]:
 
 def summary(row: Record, model: str | None) -> dict[str, Any]:
     """A network as ``compress search --json`` names it."""
-    return {
+    data = {
         "model": model,
         "trial": row.number,
         "params": row.params,
         "macs": row.macs,
         "delta1": row.delta1,
         "netscore": row.netscore,
+    }
+    return data if row.latency_ms is None else data | {"latency_ms": row.latency_ms}
+
+
+def measured(session: Session, row: Record, model: DepthNet) -> dict[str, Any]:
+    """The winner's latency, predicted by the device table against measured; {} without a table."""
+    table = session.gates.table
+    if table is None:
+        return {}
+    found = measure_latency(
+        model, table.backend, threads=table.threads, size=session.gates.size, memory=False,
+        energy=False,
+    )  # fmt: skip
+    return {
+        "latency": {
+            "predicted_ms": row.latency_ms,
+            "measured_ms": found.median_ms,
+            "low_ms": found.low_ms,
+            "high_ms": found.high_ms,
+            "verdict": found.verdict,
+            "backend": table.backend,
+            "threads": table.threads,
+            "size": list(session.gates.size),
+            "table": table.describe(),
+        }
     }
 
 
@@ -115,6 +141,8 @@ def _train_out(session: Session, row: Record) -> dict[str, Any] | None:
         # The held-out list is opened here, once, for the one network that won.
         heldout = session.scorer_of(session.dataset.heldout, "heldout")(model)
         result |= {"heldout": heldout.metrics, "model": str(session.folder / "best.safetensors")}
+        latency = measured(session, row, model)
+        result |= latency
         model.info = {
             "study": session.study.study_name,
             "trial": row.number,
@@ -131,7 +159,7 @@ def _train_out(session: Session, row: Record) -> dict[str, Any] | None:
             "recipe": trainer.recipe.to_dict(),
             "validation": validation.to_dict(),
             "heldout": heldout.to_dict(),
-        }
+        } | latency
         save(model, session.folder / "best.safetensors")
     _remember(session, row, result)
     path.unlink(missing_ok=True)

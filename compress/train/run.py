@@ -19,6 +19,7 @@ from compress.models.pretrained import (
     load_encoder_weights,
     pretrained_encoder,
 )
+from compress.models.shapes import identity
 from compress.space import Genotype, parse_reference
 from compress.train.device import default_device, threads_for
 from compress.train.evaluate import Evaluation, Scorer
@@ -171,8 +172,10 @@ def train(
     smaller = detachable(result)
     result.drop_auxiliary()
     known = {"data": dataset.name, "epochs": recipe.epochs, "recipe": recipe.to_dict(), **started}
+    if isinstance(opened, DepthNet) and "pruned" in opened.info:
+        known["pruned"] = opened.info["pruned"]
     if master is not None:
-        known["teacher"] = {"genotype": master.genotype.hash, "compensated": compensate}
+        known["teacher"] = {"network": identity(master), "compensated": compensate}
 
     def finished(network: DepthNet, path: str | Path | None) -> Trained:
         size = network.size
@@ -208,7 +211,7 @@ def _start(
     if init is not None:
         source = load(init) if isinstance(init, str | Path) else init
         taken = take_weights(network, source)
-        started["init"] = {"genotype": source.genotype.hash, **taken}
+        started["init"] = {"network": identity(source), **taken}
     if encoder_weights is not None:
         if str(encoder_weights) == "pretrained":
             loaded = pretrained_encoder(network)
