@@ -5,10 +5,19 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from compress import __version__
+from compress.cli.flags import (
+    calibrate_flags,
+    data_flags,
+    protocol_flags,
+    prune_flags,
+    reading_flags,
+    search_flags,
+    training_flags,
+    typed,
+)
 
 DATA_HELP = """data sets (--data):
   scenes            rendered rooms and streets, drawn on first use (also scenes:indoor, :outdoor)
@@ -45,30 +54,6 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def _typed(read: str) -> Callable[[str], Any]:
-    """A type that reads with a function of the project, imported when first needed."""
-
-    def convert(text: str) -> Any:
-        from compress.errors import CompressError
-
-        try:
-            if read == "count":
-                from compress.search.config import count
-
-                return count(text, "value")
-            if read == "milliseconds":
-                from compress.search.config import milliseconds
-
-                return milliseconds(text, "value")
-            from compress.space.genotype import input_size
-
-            return input_size(text)
-        except CompressError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return convert
-
-
 def make_parser() -> argparse.ArgumentParser:
     """Build the parser of ``compress`` and its subcommands."""
     parser = _Parser(
@@ -92,7 +77,7 @@ def make_parser() -> argparse.ArgumentParser:
         sub.add_argument("--debug", action="store_true", help="show a traceback on errors")
         return sub
 
-    _search(
+    search_flags(
         command(
             "search",
             "find the gated network of highest NetScore, train it and save it",
@@ -113,7 +98,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=DATA_HELP,
     )
     sub.add_argument("model", help="SPACE@REFERENCE, a model file or GENOTYPE.json")
-    _training(sub, "MODEL-trained.safetensors")
+    training_flags(sub, "MODEL-trained.safetensors")
 
     sub = command(
         "distill",
@@ -133,7 +118,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="first measure the teacher's mean error by distance, and take it out",
     )
-    _training(sub, "STUDENT-distilled.safetensors")
+    training_flags(sub, "STUDENT-distilled.safetensors")
 
     sub = command(
         "label",
@@ -152,10 +137,10 @@ def make_parser() -> argparse.ArgumentParser:
         "taken out",
     )
     sub.add_argument("--heldout", type=float, default=0.1, help="share held out (default: 0.1)")
-    _reading(sub)
+    reading_flags(sub)
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
-    _prune(
+    prune_flags(
         command(
             "prune",
             "make a trained network narrower until it meets a target, and measure that it does",
@@ -172,8 +157,8 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=DATA_HELP,
     )
     sub.add_argument("model", help="a model file")
-    _data(sub)
-    _protocol(sub)
+    data_flags(sub)
+    protocol_flags(sub)
     sub.add_argument(
         "--part", default="heldout", help="heldout (default) or validation, cut from training"
     )
@@ -206,7 +191,7 @@ def make_parser() -> argparse.ArgumentParser:
         "compress cost depthnet-nano@nyu --size 480x640 --json",
     )
     sub.add_argument("model", help="SPACE@REFERENCE, a model file or GENOTYPE.json")
-    sub.add_argument("--size", type=_typed("size"), metavar="HxW", help="network input")
+    sub.add_argument("--size", type=typed("size"), metavar="HxW", help="network input")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
     sub = command(
@@ -218,7 +203,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("model", nargs="+", help="SPACE@REFERENCE, a model file or GENOTYPE.json")
     sub.add_argument("--backend", default="onnxruntime", help="default: onnxruntime; see below")
     sub.add_argument("--threads", type=int, default=1, help="of the backend (default: 1)")
-    sub.add_argument("--size", type=_typed("size"), metavar="HxW", help="network input")
+    sub.add_argument("--size", type=typed("size"), metavar="HxW", help="network input")
     sub.add_argument(
         "--against", metavar="MODEL", help="how many times as fast as this one (default: the first)"
     )
@@ -230,7 +215,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0, help="of the random image (default: 0)")
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
-    _calibrate(
+    calibrate_flags(
         command(
             "calibrate",
             "measure this device's table, from which searches predict latency",
@@ -248,130 +233,3 @@ def make_parser() -> argparse.ArgumentParser:
     action.add_argument("name", choices=["nyu"], help="the data set")
     action.add_argument("--to", default="data", help="folder (default: data)")
     return parser
-
-
-def _calibrate(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--backend", default="onnxruntime", help="as of bench; default: onnxruntime")
-    sub.add_argument("--threads", type=int, default=1, help="of the backend (default: 1)")
-    sub.add_argument(
-        "--minutes", type=float, default=5.0, help="of measuring, the proof apart (default: 5)"
-    )
-    sub.add_argument(
-        "--space", action="append", help="whose shapes to measure; may be repeated (default: three)"
-    )
-    sub.add_argument(
-        "--size", type=_typed("size"), metavar="HxW", help="network input (default: the spaces')"
-    )
-    sub.add_argument("-o", "--out", help="the table's file (default: where searches look)")
-    sub.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _search(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--budget", type=_typed("count"), help="most parameters, as in 5M")
-    sub.add_argument("--max-macs", type=_typed("count"), help="most multiply-adds, as in 0.4G")
-    sub.add_argument(
-        "--max-latency", type=_typed("milliseconds"), metavar="20ms", help="by the device table"
-    )
-    sub.add_argument("--backend", help="whose table that is (default: onnxruntime)")
-    sub.add_argument("--threads", type=int, help="and of how many threads (default: 1)")
-    sub.add_argument("--table", help="its file (default: compress calibrate's)")
-    sub.add_argument("--delta1", type=float, help="least validation d1 (default: 0.81; kitti 0.89)")
-    sub.add_argument("--space", help="name, TOML file or file.py:SPACE (default: depthnet-nano)")
-    sub.add_argument(
-        "--fix",
-        action="append",
-        metavar="KEY=VALUE",
-        help="one choice, or several (skip=add,none), for a parameter; may be repeated",
-    )
-    _data(sub, default=None)
-    sub.add_argument("--study", help="its name; the same name resumes it")
-    sub.add_argument("--minutes", type=float, help="wall-clock of the whole study (default: 10)")
-    sub.add_argument("--trials", type=int, help="trained candidates in all")
-    sub.add_argument("--epochs", type=int, help="epochs of a candidate (default: 12)")
-    sub.add_argument("--final-epochs", type=int, help="most epochs of the winner (default: 60)")
-    sub.add_argument("--sampler", help="tpe (default), nsga2 or random")
-    sub.add_argument("--exponents", help="NetScore's: depthnet-nano (default) or standard")
-    sub.add_argument("--seed", type=int, help="default: 0")
-    sub.add_argument("--workers", type=int, help="candidates trained at once (default: one a core)")
-    sub.add_argument("--recipe", help="a study recipe: a shipped name or a TOML of these settings")
-    sub.add_argument("--out", default="reports", help="folder of studies (default: reports)")
-    sub.add_argument("--storage", help="any Optuna storage URL (default: SQLite in the study)")
-    _protocol(sub)
-    sub.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _prune(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("model", help="a model file, or module:function that builds a network")
-    sub.add_argument(
-        "--target-latency", type=_typed("milliseconds"), metavar="20ms", help="measured, one image"
-    )
-    sub.add_argument("--target-macs", type=_typed("count"), metavar="0.4G", help="multiply-adds")
-    sub.add_argument("--target-params", type=_typed("count"), metavar="1M", help="parameters")
-    sub.add_argument("--backend", default="onnxruntime", help="as of bench; default: onnxruntime")
-    sub.add_argument("--threads", type=int, default=1, help="of the backend (default: 1)")
-    sub.add_argument("--table", help="device table (default: compress calibrate's)")
-    sub.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default: 5)")
-    sub.add_argument(
-        "--method",
-        default="netadapt",
-        help="netadapt (default), netadapt-published (the literal algorithm) or depgraph (at once)",
-    )
-    sub.add_argument("--short-steps", type=int, default=20, help="of fine-tuning a cut (20)")
-    sub.add_argument("--epochs", type=int, default=5, help="of fine-tuning at the end (default: 5)")
-    sub.add_argument("--batch", type=int, help="images a step (default: 16)")
-    sub.add_argument("--lr", type=float, help="peak learning rate (default: 0.001)")
-    sub.add_argument("--weights", help="of your own network: .safetensors or .pth")
-    sub.add_argument("--evaluate", help="module:function that scores your own network")
-    sub.add_argument("--finetune", help="module:function(network, steps) that trains it in place")
-    sub.add_argument("--seed", type=int, default=0, help="default: 0")
-    _data(sub)
-    sub.add_argument("-o", "--out", help="where to save (default: MODEL-pruned.safetensors)")
-    sub.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _training(sub: argparse.ArgumentParser, out: str) -> None:
-    _data(sub, default=None)
-    sub.add_argument("--recipe", help="a study recipe whose training it is: a shipped name or TOML")
-    sub.add_argument("--epochs", type=int, help="default: 30")
-    sub.add_argument("--batch", type=int, help="images a step (default: 16)")
-    sub.add_argument("--lr", type=float, help="peak learning rate (default: 0.006)")
-    sub.add_argument("--loss", help="a name of compress.losses.LOSSES (default: log-l1)")
-    sub.add_argument("--rebalance", help="none (default), hard-to-easy or easy-to-hard")
-    sub.add_argument(
-        "--init", metavar="MODEL", help="start from this model's weights, where they fit"
-    )
-    sub.add_argument(
-        "--encoder-weights",
-        metavar="FILE",
-        help="encoder weights in timm's layout (.safetensors, .pth), or pretrained to fetch them",
-    )
-    sub.add_argument(
-        "--encoder-norm",
-        default="half",
-        help="images those weights expect: half (x/127.5-1, default) or imagenet (most of timm's)",
-    )
-    sub.add_argument("--seed", type=int, help="default: 0")
-    sub.add_argument("-o", "--out", help=f"where to save (default: {out})")
-    sub.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _data(sub: argparse.ArgumentParser, default: str | None = "scenes") -> None:
-    sub.add_argument("--data", default=default, help="data set (default: scenes); see below")
-    sub.add_argument("--size", type=_typed("size"), metavar="HxW", help="network input")
-    _reading(sub)
-
-
-def _reading(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--depth-scale", type=float, help="units a metre in folder: depth files (default: 1000)"
-    )
-    sub.add_argument("--cap", type=float, help="metres beyond which depth is not used")
-    sub.add_argument("--split", help="kitti: file, folder or prefix of the split's lists")
-
-
-def _protocol(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--crop", help="none, nyu, eigen-nyu, garg or eigen-kitti")
-    sub.add_argument(
-        "--flip", action="store_const", const=True, help="average with mirrored images"
-    )
-    sub.add_argument("--averaging", help="per-image (default) or pooled")

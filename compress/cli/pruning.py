@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ def prune(args: Namespace) -> int:
     from compress.cost.backends import backend_called
     from compress.cost.latency import Latency
     from compress.pruning.netadapt import Iteration, Schedule
-    from compress.pruning.run import Events, Place, Target, prune, write_result
+    from compress.pruning.run import prune, write_result
+    from compress.pruning.target import Events, Place, Target
     from compress.pruning.task import CallableTask, DepthTask
     from compress.search.store import prepare_folder
 
@@ -71,14 +73,11 @@ def prune(args: Namespace) -> int:
             dataset = open_data(args.data, **data_options(args))
             return DepthTask(dataset, size, recipe, seed=args.seed, reading=reading)
 
-    schedule = None
-    if args.method == "netadapt":
-        schedule = Schedule(short_steps=args.short_steps)
-    elif args.method == "netadapt-published":
-        schedule = Schedule.published(args.short_steps)
-    asked = {
-        k: v for k, v in vars(args).items() if k not in ("out", "json", "debug", "run", "epochs")
-    }
+    literal = args.method == "netadapt-published"
+    schedule = Schedule.published(args.short_steps) if literal else Schedule()
+    schedule = replace(schedule, short_steps=args.short_steps, step=args.step or schedule.step)
+    unasked = ("out", "json", "debug", "run", "epochs")  # do not change how layers are cut
+    asked = {key: value for key, value in vars(args).items() if key not in unasked}
     work = out.with_name(f".{out.stem}.prune")
     done = prune(
         args.model,

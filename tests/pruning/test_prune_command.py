@@ -81,7 +81,7 @@ def run(capsys, *words: str) -> tuple[int, str, str]:
 def flags(tiny_folder: Path, *more: str) -> list[str]:
     return [
         "--data", f"folder:{tiny_folder}", "--batch", "8", "--short-steps", "2", "--seconds", "0.5",
-        *more,
+        "--step", "0.1", *more,
     ]  # fmt: skip
 
 
@@ -89,12 +89,12 @@ def test_a_target_of_macs_is_met_and_the_files_hold(capsys, model, tiny_folder, 
     before = cost(load(model))
     out = tmp_path / "small.safetensors"
     code, text, err = run(
-        capsys, str(model), "--target-macs", str(int(0.6 * before.macs)), "--epochs", "1",
+        capsys, str(model), "--target-macs", str(int(0.75 * before.macs)), "--epochs", "1",
         "-o", str(out), "--json", *flags(tiny_folder),
     )  # fmt: skip
     assert code == 0, err
     answer = json.loads(text)
-    assert answer["reached"] and answer["after"]["macs"] <= 0.6 * before.macs
+    assert answer["reached"] and answer["after"]["macs"] <= 0.75 * before.macs
     pruned = load(out)
     assert cost(pruned).macs == answer["after"]["macs"]
     assert answer["after"]["heldout"]["delta1"] > 0.3
@@ -131,7 +131,7 @@ def test_a_target_that_cannot_be_reached_keeps_the_best(capsys, model, tiny_fold
     out = tmp_path / "least.safetensors"
     code, _, err = run(
         capsys, str(model), "--target-params", "100", "--epochs", "0", "--short-steps", "0",
-        "--data", f"folder:{tiny_folder}", "-o", str(out),
+        "--step", "0.3", "--data", f"folder:{tiny_folder}", "-o", str(out),
     )  # fmt: skip
     assert code == 2 and "was not reached" in err and str(out) in err
     assert cost(load(out)).params < 0.7 * cost(load(model)).params
@@ -171,7 +171,7 @@ def test_a_network_of_the_users_own(capsys, tmp_path, monkeypatch):
 
 
 def test_kill_9_between_two_iterations_loses_nothing(model, tiny_folder, tmp_path):
-    target = str(int(0.6 * cost(load(model)).macs))
+    target = str(int(0.75 * cost(load(model)).macs))
 
     def command(out: str) -> list[str]:
         return [
