@@ -13,14 +13,22 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import numpy as np
+
 from compress._files import whole
-from compress.data import open_data
+from compress.cost import cost
+from compress.data import cut_validation, open_data, resized
+from compress.models import build
 from compress.netscore import netscore
+from compress.pruning.task import some
 from compress.space import parse_reference
-from compress.train import train
+from compress.train import Recipe, Trainer, train
+from compress.train.device import threads_for
 
 NETWORKS = (
     "depthnet-nano@nyu",
@@ -68,6 +76,19 @@ def one(name: str, data: str, epochs: int, seed: int, lr: float | None) -> dict[
     }
 
 
+def pace(name: str, data: str) -> float:
+    """Milliseconds an image in training on this machine now: the median epoch of 80 images."""
+    dataset = open_data(data)
+    frames, _ = cut_validation(dataset.train, seed=0)
+    arrays = some(resized(frames, (96, 128)), np.arange(80))
+    model = build(replace(parse_reference(name), size=(96, 128)), seed=0)
+    seconds: list[float] = []
+    with threads_for(cost(model).macs):
+        trainer = Trainer(model, arrays, Recipe.for_data(dataset, {"epochs": 4}), dataset.cap_m)
+        trainer.run(on_epoch=lambda epoch: seconds.append(epoch.seconds))
+    return 1000 * median(seconds[1:]) / 80
+
+
 def line(row: dict[str, Any]) -> str:
     """One row of the table."""
     return (
@@ -83,10 +104,17 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float)
+    parser.add_argument(
+        "--pace", action="store_true", help="only time training, on an idle machine"
+    )
     parser.add_argument("--only", nargs="*", help="some of the networks")
     parser.add_argument("--save", type=Path, help="a JSON file that keeps finished rows")
     args = parser.parse_args()
     rows = json.loads(args.save.read_text()) if args.save and args.save.exists() else {}
+    if args.pace:
+        for name in args.only or NETWORKS:
+            print(f"{name:<22}{pace(name, args.data):8.1f} ms an image in training", flush=True)
+        return
     print("| network | params | MACs | d1 | AbsRel | RMSE (m) | NetScore | s/epoch |")
     print("|---|---|---|---|---|---|---|---|")
     for name in args.only or NETWORKS:

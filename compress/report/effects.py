@@ -80,15 +80,17 @@ def _effect(value: str, rows: Sequence[Record]) -> Effect:
 
 
 def _values(row: Record) -> dict[str, Any]:
-    """A candidate's choices, as its spec has them: those that made no difference are one there."""
+    """What a candidate chose; where that is not known, its spec of one value a parameter."""
     try:
         data = json.loads(row.genotype)
     except ValueError:
         return {}
-    spec = data.get("spec") if isinstance(data, dict) else None
-    if not isinstance(spec, dict) or any(isinstance(v, list | dict) for v in spec.values()):
-        spec = data.get("values") if isinstance(data, dict) else None
-    return spec if isinstance(spec, dict) else {}
+    if not isinstance(data, dict):
+        return {}
+    for found in (data.get("values"), data.get("spec")):
+        if isinstance(found, dict) and found:
+            return {} if any(isinstance(v, list | dict) for v in found.values()) else found
+    return {}
 
 
 def _text(value: Any) -> str:
