@@ -37,7 +37,7 @@ from compress.losses.relative import (
     sample_pairs,
     scale_invariant_mse,
 )
-from compress.losses.segmentation import joint, segmentation_loss
+from compress.losses.segmentation import segmentation_loss
 from compress.losses.targets import (
     INVERSE_RANGE,
     LOG_FLOOR_M,
@@ -69,7 +69,6 @@ __all__ = [
     "edge_aware_smoothness",
     "generator_loss",
     "inverse_depth",
-    "joint",
     "l1",
     "l2",
     "log_gradient",

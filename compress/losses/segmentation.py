@@ -1,4 +1,4 @@
-"""Class maps, alone and together with depth."""
+"""Class maps."""
 
 from __future__ import annotations
 
@@ -46,17 +46,3 @@ def segmentation_loss(logits: Tensor, labels: Tensor, ignore: int = IGNORE) -> T
     # Replaced before any arithmetic, for the backward pass too.
     scores = torch.where(ok[:, None], full(logits), 0.0)
     return mean(F.cross_entropy(scores, chosen, reduction="none"), ok)
-
-
-def joint(
-    depth_loss: Tensor,
-    segmentation_loss: Tensor,
-    depth: float = 0.25,
-    segmentation: float = 0.75,
-) -> Tensor:
-    """The weighted sum of the two losses of a joint network.
-
-    Source: Chiu et al., "Real-time Monocular Depth Estimation with Extremely Light-Weight Neural
-    Network" (weights).
-    """
-    return depth * depth_loss + segmentation * segmentation_loss

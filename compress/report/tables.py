@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from compress.cost.table import spearman as rank_correlation
 from compress.metrics import METRICS
 from compress.report.findings import Findings
 from compress.report.words import number
@@ -131,15 +131,7 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
     """
     if len(first) < FEWEST or len(set(first)) < 2 or len(set(second)) < 2:
         return None
-    return round(float(np.corrcoef(_ranks(first), _ranks(second))[0, 1]), 12)
-
-
-def _ranks(values: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Ranks from 0; equal values share the mean of theirs."""
-    _, place, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    means: npt.NDArray[np.float64] = ends - (counts + 1) / 2
-    return means[place]
+    return rank_correlation(np.asarray(first), np.asarray(second))
 
 
 def _cell(value: Any) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from compress.errors import CompressError
-from compress.losses import joint, segmentation_loss
+from compress.losses import segmentation_loss
 
 
 def maps(seed: int = 0, holes: float = 0.3) -> tuple[Tensor, Tensor]:
@@ -86,9 +86,3 @@ def test_refuses() -> None:
         segmentation_loss(logits[:, :4], labels)
     with pytest.raises(CompressError, match="a label is -1"):
         segmentation_loss(logits, torch.where(labels == 255, -1, labels))
-
-
-def test_joint() -> None:
-    depth, classes = torch.tensor(2.0), torch.tensor(4.0)
-    assert float(joint(depth, classes)) == 0.25 * 2 + 0.75 * 4
-    assert float(joint(depth, classes, depth=1.0, segmentation=0.5)) == 4.0
