@@ -17,6 +17,7 @@ def prune(args: Namespace) -> int:
     from compress.cli.training import data_options
     from compress.cost.backends import backend_called
     from compress.cost.latency import Latency
+    from compress.pruning.keeper import clear
     from compress.pruning.netadapt import Iteration, Schedule
     from compress.pruning.run import prune, write_result
     from compress.pruning.target import Events, Place, Target
@@ -73,8 +74,7 @@ def prune(args: Namespace) -> int:
             dataset = open_data(args.data, **data_options(args))
             return DepthTask(dataset, size, recipe, seed=args.seed, reading=reading)
 
-    literal = args.method == "netadapt-published"
-    schedule = Schedule.published(args.short_steps) if literal else Schedule()
+    schedule = Schedule.of(args.method)
     schedule = replace(schedule, short_steps=args.short_steps, step=args.step or schedule.step)
     unasked = ("out", "json", "debug", "run", "epochs")  # do not change how layers are cut
     asked = {key: value for key, value in vars(args).items() if key not in unasked}
@@ -97,7 +97,7 @@ def prune(args: Namespace) -> int:
     if not done.nothing_to_do:
         size = args.size or done.model.size
         write_result(done, out, size, args.model if user_made else None)  # type: ignore[arg-type]
-        _clear(work)
+        clear(work)
     if args.json:
         print_json(done.to_dict())
     else:
@@ -126,13 +126,6 @@ def _table(args: Namespace) -> Any:
             file=sys.stderr,
         )
         return None
-
-
-def _clear(folder: Path) -> None:
-    for file in folder.glob("*"):
-        file.unlink(missing_ok=True)
-    if folder.is_dir():
-        folder.rmdir()
 
 
 def _amount(name: str, value: float) -> str:

@@ -49,11 +49,13 @@ class Keeper:
         except (OSError, ValueError, KeyError, CompressError):
             return None
 
-    def clear(self) -> None:
-        """Remove it all."""
-        for file in self.folder.glob("*"):
-            file.unlink(missing_ok=True)
-        self.folder.rmdir()
+
+def clear(folder: Path) -> None:
+    """Remove what a pruning kept in its folder, and the folder."""
+    for file in folder.glob("*"):
+        file.unlink(missing_ok=True)
+    if folder.is_dir():
+        folder.rmdir()
 
 
 def save_network(model: nn.Module, path: Path, factory: str | None) -> Path:

@@ -38,19 +38,17 @@ class Loop:
     ) -> None:
         self.original, self.size, self.target, self.place = original, size, target, place
         self.work, self.method, self.events, self.keeper = work, method, events, keeper
-        default = Schedule.published() if method == "netadapt-published" else Schedule()
-        self.schedule = schedule or default
+        self.schedule = schedule or Schedule.of(method)
         self.resource: Resource
+        runs = operators_of(original, size)
         if target.latency_ms is None:
             self.resource = Params() if target.params is not None else Macs()
         else:
             # Without a table a network is taken to be as fast as its multiply-adds are few.
             table = predict or (lambda operators: float(sum(op.macs for op in operators)))
             self.resource = PredictedLatency(table)
-            self.resource.correction = have / max(
-                self.resource(operators_of(original, size)), 1e-12
-            )
-        self.start = self.resource(operators_of(original, size))
+            self.resource.correction = have / max(self.resource(runs), 1e-12)
+        self.start = self.resource(runs)
         self.history: list[Iteration] = []
         self.predictions: list[dict[str, float]] = []
         self.nothing_left = False

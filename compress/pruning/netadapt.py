@@ -60,6 +60,11 @@ class Schedule:
             raise CompressError(f"by = {self.by!r}: write ratio or accuracy")
 
     @classmethod
+    def of(cls, method: str) -> Schedule:
+        """The schedule of a method of ``compress prune``."""
+        return cls.published() if method == "netadapt-published" else cls()
+
+    @classmethod
     def published(cls, short_steps: int = 20) -> Schedule:
         """The literal algorithm: 2.5 % at first, decay .96, every proposal fine-tuned."""
         return cls(0.025, 0.96, 0.0, 0, 8, 8, short_steps, "accuracy")

@@ -56,8 +56,7 @@ class DepthTask:
         self.arrays = resized(frames, size, progress=told("training images"))
         few = Subset(held, list(images_of(held, images)))
         self._quick = Scorer.of(dataset, few, "validation", size, progress=told("images to score"))
-        self._whole = Scorer.of(dataset, held, "validation", size, progress=told("validation"))
-        self._heldout = Scorer.of(dataset, dataset.heldout, "heldout", size)
+        self._held = held
 
     def score(self, model: DepthNet) -> float:
         """d1 of the same few validation images every time."""
@@ -102,8 +101,12 @@ class DepthTask:
 
     def evaluate(self, model: DepthNet) -> dict[str, Evaluation]:
         """All metrics on the whole validation part and on the held-out list."""
+        parts = {"validation": self._held, "heldout": self.dataset.heldout}
         with threads_for(cost(model, self.size).macs):
-            return {"validation": self._whole(model), "heldout": self._heldout(model)}
+            return {
+                name: Scorer.of(self.dataset, frames, name, self.size)(model)
+                for name, frames in parts.items()
+            }
 
 
 class CallableTask:

@@ -270,15 +270,14 @@ def _opened(config: SearchConfig) -> tuple[SearchSpace, Dataset]:
         "depth_scale": config.depth_scale, "cap_m": config.cap_m, "split": config.split
     }  # fmt: skip
     joint = any(space.choices.get("segmentation", ()))
-    dataset = open_data(config.data, **options)
-    if joint:
-        try:
-            dataset = open_data(config.data, labels=True, **options)
-        except CompressError:
-            if "segmentation" in config.fix:
-                raise
-            # Networks with a segmentation head cannot be trained here; the others can.
-            space = space.restricted({"segmentation": 0})
+    try:
+        dataset = open_data(config.data, labels=joint, **options)
+    except CompressError:
+        if not joint or "segmentation" in config.fix:
+            raise
+        # Networks with a segmentation head cannot be trained here; the others can.
+        dataset = open_data(config.data, **options)
+        space = space.restricted({"segmentation": 0})
     if dataset.train is None:
         raise CompressError(
             f"{config.data}: has no training list, only held-out frames; a search needs both"

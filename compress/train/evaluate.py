@@ -125,8 +125,7 @@ class Scorer:
             if should_stop and should_stop():
                 raise StoppedError
             rgb = torch.from_numpy(self.arrays.rgb[start : start + batch].copy())
-            depth_m = predict_batch(model, rgb, self.protocol.flip_average, precision)
-            maps = predict_classes(model, rgb, precision) if joint else None
+            depth_m, maps = predict_both(model, rgb, self.protocol.flip_average, precision)
             for offset, predicted in enumerate(depth_m):
                 if self.frames.most_pairs:
                     further.add_pairs(predicted.numpy(), self.frames[start + offset])
@@ -136,7 +135,7 @@ class Scorer:
                 accumulator.add(full, truth)
                 if self.relative:
                     further.add_relative(full, truth)
-                if maps is not None and self.arrays.labels is not None:
+                if joint and maps is not None and self.arrays.labels is not None:
                     further.add_classes(maps[offset], self.arrays.labels[start + offset])
             if progress:
                 progress(min(start + batch, count), count)
@@ -153,11 +152,18 @@ class Scorer:
         return self._truth[index]
 
 
-@torch.no_grad()
 def predict_batch(
     model: DepthNet, rgb: Tensor, flip: bool = False, precision: str = "auto"
 ) -> Tensor:
     """Predict depth in metres (N, H, W) from uint8 RGB (N, H, W, 3) at network size."""
+    return predict_both(model, rgb, flip, precision)[0]
+
+
+@torch.no_grad()
+def predict_both(
+    model: DepthNet, rgb: Tensor, flip: bool = False, precision: str = "auto"
+) -> tuple[Tensor, npt.NDArray[np.uint8] | None]:
+    """Depth as ``predict_batch`` gives it, and a joint network's classes (N, H, W) beside it."""
     training = model.training
     device = next(model.parameters()).device
     image = normalised(rgb.to(device).permute(0, 3, 1, 2))
@@ -165,29 +171,15 @@ def predict_batch(
     model.eval()
     try:
         with autocast(device, precision):
-            depth_m = model(image)
+            out = model.outputs(image)
+            depth_m = out.depth_m
             if flip:
                 depth_m = flip_average(depth_m, model(image.flip(-1)))
     finally:
         model.train(training)
-    single: Tensor = depth_m[:, 0].float().cpu()
-    return single
-
-
-@torch.no_grad()
-def predict_classes(model: DepthNet, rgb: Tensor, precision: str = "auto") -> npt.NDArray[np.uint8]:
-    """Predict classes (N, H, W) from uint8 RGB (N, H, W, 3) at a joint network's size."""
-    device = next(model.parameters()).device
-    image = normalised(rgb.to(device).permute(0, 3, 1, 2))
-    training = model.training
-    model.eval()
-    try:
-        with autocast(device, precision):
-            logits = model.outputs(image.contiguous(memory_format=torch.channels_last)).segmentation
-    finally:
-        model.train(training)
-    assert logits is not None
-    return logits.argmax(1).to(torch.uint8).cpu().numpy()
+    logits = out.segmentation
+    classes = None if logits is None else logits.argmax(1).to(torch.uint8).cpu().numpy()
+    return depth_m[:, 0].float().cpu(), classes
 
 
 def upsample(depth_m: Tensor, size: tuple[int, ...]) -> npt.NDArray[np.float32]:

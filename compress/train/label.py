@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from collections.abc import Callable
@@ -18,9 +19,9 @@ from compress.data import open_data, resized
 from compress.data.arrays import resize_rgb
 from compress.data.folder import RGB_SUFFIXES
 from compress.errors import CompressError
-from compress.models import DepthNet, load, normalised
+from compress.models import DepthNet, load
 from compress.train.device import default_device
-from compress.train.evaluate import predict
+from compress.train.evaluate import predict, predict_both
 from compress.train.images import read_image, write_classes
 from compress.train.teacher import Teacher
 
@@ -129,18 +130,14 @@ def make_labels(
     }
 
 
-@torch.no_grad()
 def segment(model: DepthNet, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Classes (H, W) uint8 of one RGB image (H, W, 3) uint8 of any size, by a joint network."""
-    if not model.classes:
+    small = torch.from_numpy(resize_rgb(rgb, model.size).copy())
+    _, maps = predict_both(model, small[None], precision="float32")
+    if maps is None:
         raise CompressError("this network has no segmentation head")
-    device = next(model.parameters()).device
-    small = torch.from_numpy(resize_rgb(rgb, model.size).copy()).to(device)
-    logits = model.eval().outputs(normalised(small.permute(2, 0, 1)[None])).segmentation
-    assert logits is not None
-    map_ = logits[0].argmax(0).to(torch.uint8).cpu().numpy()
     height, width = rgb.shape[:2]
-    grown = Image.fromarray(map_).resize((width, height), Image.Resampling.NEAREST)
+    grown = Image.fromarray(maps[0]).resize((width, height), Image.Resampling.NEAREST)
     return np.asarray(grown)
 
 
@@ -151,6 +148,4 @@ def _named(path: Path) -> str:
 
 
 def _digest(path: Path) -> str:
-    import hashlib
-
     return hashlib.sha256(path.as_posix().encode()).hexdigest()[:8]
