@@ -100,6 +100,14 @@ def prune_flags(sub: argparse.ArgumentParser) -> None:
         default="netadapt",
         help="netadapt (default), netadapt-published (the literal algorithm) or depgraph (at once)",
     )
+    sub.add_argument(
+        "--ratio", type=float, help="depgraph: share of all channels to drop, in place of a target"
+    )
+    sub.add_argument(
+        "--importance",
+        default="magnitude",
+        help="depgraph: magnitude (default), l1, taylor, bn-scale, joint or random",
+    )
     sub.add_argument("--step", type=float, help="share given up in the first iteration (0.04)")
     sub.add_argument("--short-steps", type=int, default=20, help="of fine-tuning a cut (20)")
     sub.add_argument("--epochs", type=int, default=5, help="of fine-tuning at the end (default: 5)")

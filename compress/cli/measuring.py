@@ -81,6 +81,8 @@ def calibrate(args: Namespace) -> int:
     sizes = ", ".join(f"{height}x{width}" for height, width in table.sizes)
     print(f"{path}")
     print(f"  fitted to {table.measured} measurements at {sizes}; {table.clock}")
+    if table.step:
+        print(f"  latency rises every {table.step} channels: prune keeps multiples of it")
     print(f"  {table.proof.describe() if table.proof else 'no network was left to prove it on'}")
     return 0
 

@@ -25,7 +25,7 @@ def prune(args: Namespace) -> int:
     from compress.search.store import prepare_folder
 
     backend_called(args.backend)  # a mistyped one shows before anything else
-    target = Target(args.target_latency, args.target_macs, args.target_params)
+    target = Target(args.target_latency, args.target_macs, args.target_params, args.ratio)
     user_made = ":" in args.model and not Path(args.model).exists()
     if user_made and not args.evaluate:
         raise CompressError(
@@ -74,7 +74,8 @@ def prune(args: Namespace) -> int:
             dataset = open_data(args.data, **data_options(args))
             return DepthTask(dataset, size, recipe, seed=args.seed, reading=reading)
 
-    schedule = Schedule.of(args.method)
+    table = _table(args) if target.latency_ms is not None else None
+    schedule = Schedule.of(args.method, table.step if table else None)
     schedule = replace(schedule, short_steps=args.short_steps, step=args.step or schedule.step)
     unasked = ("out", "json", "debug", "run", "epochs")  # do not change how layers are cut
     asked = {key: value for key, value in vars(args).items() if key not in unasked}
@@ -85,8 +86,9 @@ def prune(args: Namespace) -> int:
         task,
         size=args.size,
         place=Place(args.backend, args.threads, args.seconds),
-        predict=_table(args) if target.latency_ms is not None else None,
+        table=table,
         method=args.method,
+        importance=args.importance,
         schedule=schedule,
         epochs=args.epochs,
         weights=args.weights,
@@ -112,11 +114,11 @@ def prune(args: Namespace) -> int:
 
 
 def _table(args: Namespace) -> Any:
-    """The device table's prediction; None, said, where there is no table."""
+    """The device table; None, said, where there is none."""
     from compress.cost.table import find_table
 
     try:
-        return find_table(args.backend, args.threads, args.table).predict
+        return find_table(args.backend, args.threads, args.table)
     except CompressError as error:
         if args.table:
             raise
@@ -131,6 +133,8 @@ def _table(args: Namespace) -> Any:
 def _amount(name: str, value: float) -> str:
     from compress.search.config import human
 
+    if name == "ratio":
+        return f"{value:g} of all channels"
     return f"{value:.2f} ms" if name == "latency_ms" else f"{human(value)} {name}"
 
 
@@ -168,5 +172,7 @@ def _tell(done: Any) -> None:
             figures = done.after[part]
             line = "  ".join(f"{k} {figures[k]:.4f}" for k in ("delta1", "abs_rel", "rmse"))
             print(f"{part:<12}{line}")
+    if done.table:
+        print(f"predicted by a device table: {done.table}")
     if done.path:
         print(f"saved to {done.path} and {done.path.with_suffix('.onnx')}")

@@ -13,6 +13,7 @@ from compress.cost.fit import fit
 from compress.cost.logbook import Log
 from compress.cost.measure import clock_of, measurer
 from compress.cost.plan import Item, Measure, Plan
+from compress.cost.steps import measure_step
 from compress.cost.table import DeviceTable, Proof, default_table_path
 from compress.errors import CompressError
 from compress.space import Genotype, load_space
@@ -69,7 +70,10 @@ def calibrate(
     if size is not None:
         opened = [replace(space, size=size) for space in opened]
     path = Path(out).expanduser() if out else default_table_path(backend, threads)
+    step = None
     if measure is None:
+        tell("measuring by how many channels latency rises")
+        step = measure_step(backend, threads)
         measure = measurer(backend, threads, opened[len(opened) // 2].sample(0))
     plan = Plan(opened)
     log = Log(path.with_name(path.name + ".measured"), backend, threads, opened)
@@ -93,7 +97,7 @@ def calibrate(
     held = log.observations("heldout")
     predicted = [float(predictor.units_ms(one.units).sum()) + predictor.run_ms() for one in held]
     proof = Proof.of(predicted, [one.latency_ms for one in held], table.spaces) if held else None
-    table = replace(table, proof=proof)
+    table = replace(table, proof=proof, step=step)
     table.save(path)
     return table, path
 

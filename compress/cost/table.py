@@ -78,7 +78,8 @@ class DeviceTable:
     """Predicts latency on the backend, threads and device that it was measured on.
 
     ``device`` says what these were, ``date`` when, ``sizes`` at which inputs, ``clock`` what time
-    was taken; ``proof`` is its error. ``load`` and ``save`` read and write it as one JSON file.
+    was taken; ``proof`` is its error, ``step`` by how many channels a convolution must grow for its
+    latency to rise. ``load`` and ``save`` read and write it as one JSON file.
     """
 
     backend: str
@@ -91,6 +92,7 @@ class DeviceTable:
     measured: int
     predictor: Predictor
     proof: Proof | None = None
+    step: int | None = None
     _known: dict[Unit, float] = field(default_factory=dict, compare=False, repr=False)
 
     def predict(self, operators: Sequence[Operator]) -> float:
@@ -111,6 +113,17 @@ class DeviceTable:
     def unmeasured(self, operators: Sequence[Operator]) -> list[str]:
         """Kinds of operators of this network that were never measured, and are guessed."""
         return self.predictor.unmeasured(units_of(operators)[0])
+
+    def stretched(self, size: tuple[int, int]) -> str:
+        """A warning where no input of about this size (height, width) was measured, or ""."""
+        pixels = size[0] * size[1]
+        if any(0.5 <= pixels / (height * width) <= 2 for height, width in self.sizes):
+            return ""
+        sizes = ", ".join(f"{height}x{width}" for height, width in self.sizes)
+        return (
+            f"the device table was measured at {sizes}; at {size[0]}x{size[1]} its error is not "
+            f"known (compress calibrate --size {size[0]}x{size[1]})"
+        )
 
     def _of(self, units: Sequence[Unit]) -> list[float]:
         known = self._known
@@ -141,6 +154,7 @@ class DeviceTable:
             "sizes": [list(size) for size in self.sizes],
             "measured": self.measured,
             "proof": vars(self.proof) if self.proof else None,
+            "step": self.step,
         }
 
     def save(self, path: str | Path) -> None:
@@ -176,6 +190,7 @@ class DeviceTable:
                 int(data["measured"]),
                 Predictor.from_dict(data["predictor"]),
                 proof and Proof(**proof | {key: tuple(proof[key]) for key in lists}),
+                int(data["step"]) if data.get("step") else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CompressError(

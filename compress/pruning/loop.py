@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from compress.cost import cost
-from compress.pruning.depgraph import prune_to
+from compress.errors import CompressError
+from compress.pruning.depgraph import prune_ratio, prune_to
 from compress.pruning.keeper import Keeper
 from compress.pruning.netadapt import Adapted, Iteration, Schedule, Task, netadapt
 from compress.pruning.resource import Macs, Params, PredictedLatency, Resource, operators_of
@@ -30,7 +31,8 @@ class Loop:
         place: Place,
         work: Task,
         method: str,
-        schedule: Schedule | None,
+        importance: str,
+        schedule: Schedule,
         predict: Callable[[Any], float] | None,
         events: Events,
         keeper: Keeper | None,
@@ -38,11 +40,11 @@ class Loop:
     ) -> None:
         self.original, self.size, self.target, self.place = original, size, target, place
         self.work, self.method, self.events, self.keeper = work, method, events, keeper
-        self.schedule = schedule or Schedule.of(method)
+        self.importance, self.schedule = importance, schedule
         self.resource: Resource
         runs = operators_of(original, size)
         if target.latency_ms is None:
-            self.resource = Params() if target.params is not None else Macs()
+            self.resource = Params() if target.params is not None else Macs()  # a ratio: either
         else:
             # Without a table a network is taken to be as fast as its multiply-adds are few.
             table = predict or (lambda operators: float(sum(op.macs for op in operators)))
@@ -81,8 +83,14 @@ class Loop:
         return adapted.model, adapted.reached
 
     def _at_once(self, model: nn.Module, goal: float) -> tuple[nn.Module, bool]:
-        """One-shot pruning: the same share of every group's channels, by magnitude."""
+        """One-shot pruning: the same share of every group's channels."""
         size = self.size
+        how: dict[str, Any] = {
+            "importance": self.importance, "size": size, "scope": "uniform",
+            "losses": getattr(self.work, "losses", None), "seed": getattr(self.work, "seed", 0),
+        }  # fmt: skip
+        if self.target.ratio is not None:
+            return prune_ratio(self.original, self.target.ratio, **how).model, True
         limits: dict[str, int] = {}
         if self.target.params is not None:
             limits["max_params"] = int(goal)
@@ -94,13 +102,17 @@ class Loop:
             found = self.original
             for _ in range(12):
                 middle = (low + high) / 2
-                cut = prune_to(self.original, max_macs=int(middle), size=size, scope="uniform")
+                try:
+                    cut = prune_to(self.original, max_macs=int(middle), **how)
+                except CompressError:  # below what the narrowest network has
+                    low = middle
+                    continue
                 if self.resource(operators_of(cut.model, size)) <= goal:
                     low, found = middle, cut.model
                 else:
                     high = middle
             return found, self.resource(operators_of(found, size)) <= goal
-        cut = prune_to(self.original, size=size, scope="uniform", **limits)  # type: ignore[arg-type]
+        cut = prune_to(self.original, **limits, **how)
         return cut.model, True
 
     def _after(self, model: nn.Module, step: Iteration) -> None:

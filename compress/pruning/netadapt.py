@@ -60,9 +60,16 @@ class Schedule:
             raise CompressError(f"by = {self.by!r}: write ratio or accuracy")
 
     @classmethod
-    def of(cls, method: str) -> Schedule:
-        """The schedule of a method of ``compress prune``."""
-        return cls.published() if method == "netadapt-published" else cls()
+    def of(cls, method: str, multiple: int | None = None) -> Schedule:
+        """The schedule of a method of ``compress prune``.
+
+        Args:
+            method: "netadapt-published", or any other.
+            multiple: of channels that ours keeps: by how many the device's latency rises.
+        """
+        if method == "netadapt-published":
+            return cls.published()
+        return cls(multiple=multiple) if multiple else cls()
 
     @classmethod
     def published(cls, short_steps: int = 20) -> Schedule:

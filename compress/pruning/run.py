@@ -13,11 +13,13 @@ from torch import nn
 
 from compress._files import whole
 from compress.cost import cost
+from compress.cost.table import DeviceTable
 from compress.errors import CompressError, unknown
 from compress.export import export_onnx
 from compress.models import DepthNet, load
 from compress.pruning.cut import widths
 from compress.pruning.factory import load_weights, open_factory
+from compress.pruning.importance import IMPORTANCES
 from compress.pruning.keeper import Keeper, save_network
 from compress.pruning.loop import Loop
 from compress.pruning.netadapt import Iteration, Schedule, Task
@@ -40,6 +42,7 @@ class Pruning:
     after: dict[str, Any]
     history: list[Iteration] = field(default_factory=list)
     predictions: list[dict[str, float]] = field(default_factory=list)
+    table: str = ""
     path: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -53,6 +56,7 @@ class Pruning:
             "after": self.after,
             "iterations": [step.to_dict() for step in self.history],
             "predictions": self.predictions,
+            "device_table": self.table or None,
         }
 
 
@@ -63,8 +67,9 @@ def prune(
     *,
     size: tuple[int, int] | None = None,
     place: Place | None = None,
-    predict: Callable[[Any], float] | None = None,
+    table: DeviceTable | None = None,
     method: str = "netadapt",
+    importance: str = "magnitude",
     schedule: Schedule | None = None,
     epochs: int = 5,
     weights: str | Path | None = None,
@@ -85,10 +90,11 @@ def prune(
         task: makes the scoring and fine-tuning, given the input size.
         size: network input (height, width); default: the model's own.
         place: where latency is measured.
-        predict: latency in ms of a list of operators; without it latency is taken to be
-            proportional to multiply-adds, corrected by each measurement.
+        table: predicts latency; without it latency is taken to be proportional to multiply-adds,
+            corrected by each measurement.
         method: one of ``METHODS``.
-        schedule: of NetAdapt; default: ours, or the published one.
+        importance: of one-shot pruning, a name of ``IMPORTANCES``.
+        schedule: of NetAdapt; default: ours in the table's steps, or the published one.
         epochs: of the long fine-tuning at the end.
         weights: of a user's own network.
         folder: where progress is kept; an interrupted run goes on from there.
@@ -101,6 +107,10 @@ def prune(
     """
     if method not in METHODS:
         raise unknown("pruning method", method, METHODS)
+    if importance not in IMPORTANCES:
+        raise unknown("importance", importance, IMPORTANCES)
+    if target.ratio is not None and method != "depgraph":
+        raise CompressError(f"--ratio goes with --method depgraph, not with {method}")
     events, place = events or Events(), place or Place()
     factory = str(model) if isinstance(model, str) and ":" in model else None
     original = _opened(model, factory, weights)
@@ -113,12 +123,19 @@ def prune(
         began["latency"] = first.to_dict()
         have, certain = first.median_ms, first.high_ms
     else:
-        have = certain = float(began[target.name])
+        have = certain = float(began.get(target.name, float("inf")))
     if certain <= target.value:
         return Pruning(original, target, True, True, began, began)
+    if table is not None and (doubt := table.stretched(at)):
+        events.note(doubt)
+    schedule = schedule or Schedule.of(method, table.step if table else None)
     work = task(at)
     keeper = Keeper(folder, asked or {}, factory) if folder else None
-    run = Loop(original, at, target, place, work, method, schedule, predict, events, keeper, have)
+    predict = table.predict if table else None
+    run = Loop(
+        original, at, target, place, work, method, importance, schedule, predict, events, keeper,
+        have,
+    )  # fmt: skip
     pruned, reached = run.go()
     began["accuracy"] = run.accuracy_before
     after = _figures(pruned, at)
@@ -137,7 +154,10 @@ def prune(
         reached = after[target.name] <= target.value
     after["widths"] = widths(pruned)
     began["widths"] = widths(original)
-    return Pruning(pruned, target, reached, False, began, after, run.history, run.predictions)
+    described = table.describe() if table else ""
+    return Pruning(
+        pruned, target, reached, False, began, after, run.history, run.predictions, described
+    )
 
 
 def _opened(model: str | Path | DepthNet, factory: str | None, weights: Any) -> nn.Module:

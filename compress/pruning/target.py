@@ -16,26 +16,32 @@ QUIET_TRIES = 3  # measurements of one network, while the machine is too noisy t
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be met: exactly one of latency, multiply-adds and parameters."""
+    """What is to be met: exactly one of latency, multiply-adds, parameters and a ratio.
+
+    ``ratio`` is the share of channels to drop, of one-shot pruning alone.
+    """
 
     latency_ms: float | None = None
     macs: float | None = None
     params: float | None = None
+    ratio: float | None = None
 
     def __post_init__(self) -> None:
         given = {k: v for k, v in asdict(self).items() if v is not None}
         if len(given) != 1:
             raise CompressError(
-                f"{len(given)} targets are given; give one of --target-latency, --target-macs "
-                "and --target-params"
+                f"{len(given)} targets are given; give one of --target-latency, --target-macs, "
+                "--target-params and --ratio"
             )
         name, value = next(iter(given.items()))
         if not (value > 0 and value < float("inf")):
             raise CompressError(f"target {name} = {value:g}: give a number above 0")
+        if name == "ratio" and value >= 1:
+            raise CompressError(f"ratio = {value:g}: give a share of channels below 1")
 
     @property
     def name(self) -> str:
-        """ "latency_ms", "macs" or "params"."""
+        """ "latency_ms", "macs", "params" or "ratio"."""
         return next(key for key, value in asdict(self).items() if value is not None)
 
     @property

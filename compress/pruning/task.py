@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compress.cost import cost
 from compress.data import Arrays, Dataset, Pairs, Subset, cut_validation, resized
 from compress.errors import CompressError
 from compress.models import DepthNet
+from compress.models.base import normalised
 from compress.pruning.factory import imported
 from compress.train import Evaluation, Recipe, Scorer, Trainer
 from compress.train.device import threads_for
 from compress.train.evaluate import images_of
 from compress.train.fit import Epoch
+from compress.train.objective import Batch, Facts, Objective
 
+LOSSES = 4  # batches that Taylor importance looks at
 Reading = Callable[[str], Callable[[int, int], None] | None]
 
 
@@ -80,6 +83,24 @@ class DepthTask:
             trainer.run()
         model.load_state_dict(trainer.averaged.state_dict())
         model.eval()
+
+    def losses(self, model: DepthNet) -> Iterator[Tensor]:
+        """The training loss of a few batches, for Taylor importance."""
+        recipe = Recipe.for_data(self.dataset, self.recipe)
+        facts = Facts(labels=self.arrays.labels is not None)
+        joint = bool(model.classes)
+        objective = Objective(recipe, self.dataset.cap_m, facts, joint=joint, taught=False)
+        chance = np.random.default_rng([self.seed, 0])
+        order = chance.permutation(len(self.arrays))[: LOSSES * recipe.batch]
+        for start in range(0, len(order), recipe.batch):
+            few = some(self.arrays, np.sort(order[start : start + recipe.batch]))
+            batch = Batch(
+                normalised(torch.from_numpy(few.rgb).permute(0, 3, 1, 2)),
+                torch.from_numpy(few.depth_m)[:, None],
+                None if few.labels is None else torch.from_numpy(few.labels),
+            )
+            generator = torch.Generator().manual_seed(start)
+            yield objective.total(objective(model.outputs(batch.image), batch, generator, None))
 
     def finish(
         self,

@@ -251,6 +251,12 @@ class TestFile:
         with pytest.raises(CompressError, match="cannot read"):
             DeviceTable.load(tmp_path / "none.json")
 
+    def test_says_when_an_input_is_far_from_all_that_were_measured(self, table):
+        height, width = table.sizes[0]
+        assert table.stretched((height, width)) == ""
+        assert table.stretched((height, 4 * width // 3)) == ""
+        assert f"--size {8 * height}x{8 * width}" in table.stretched((8 * height, 8 * width))
+
     def test_a_table_tells_its_error(self, table):
         assert "MAPE 6.4%" in table.describe() and "Spearman 1.000" in table.describe()
         assert "not known" in replace(table, proof=None).describe()

@@ -147,6 +147,24 @@ def test_at_once(capsys, model, tiny_folder, tmp_path):
     assert json.loads(text)["after"]["params"] <= before.params // 2
 
 
+@pytest.mark.parametrize("importance", ["magnitude", "taylor", "bn-scale"])
+def test_a_share_of_all_channels_at_once(capsys, model, tiny_folder, tmp_path, importance):
+    before, out = cost(load(model)), tmp_path / "r.safetensors"
+    code, text, err = run(
+        capsys, str(model), "--ratio", "0.25", "--method", "depgraph", "--importance", importance,
+        "--epochs", "0", "-o", str(out), "--json", *flags(tiny_folder),
+    )  # fmt: skip
+    assert code == 0, err
+    answer = json.loads(text)
+    assert answer["target"] == {"ratio": 0.25} and answer["reached"]
+    after = cost(load(out))
+    assert after.params == answer["after"]["params"] < 0.9 * before.params
+    widths, kept = answer["before"]["widths"], answer["after"]["widths"]
+    # Every layer of 16 channels or more loses a quarter of them, none falls below 8.
+    assert any(kept[path] == widths[path] * 3 // 4 for path in widths if widths[path] >= 16)
+    assert all(kept[path] >= min(8, widths[path]) for path in widths)
+
+
 def test_a_network_of_the_users_own(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("my_nets_for_pruning.py").write_text(USER)
@@ -203,6 +221,9 @@ def test_kill_9_between_two_iterations_loses_nothing(model, tiny_folder, tmp_pat
         ([], "0 targets are given"),
         (["--target-macs", "1M", "--target-params", "1M"], "2 targets are given"),
         (["--target-latency", "fast"], "write milliseconds"),
+        (["--ratio", "0.5"], "--ratio goes with --method depgraph"),
+        (["--ratio", "1.5", "--method", "depgraph"], "a share of channels below 1"),
+        (["--target-params", "10", "--importance", "size"], "taylor"),
         (["--target-params", "10", "--method", "magic"], "netadapt"),
         (["--target-latency", "0.01ms", "--backend", "onnx"], "did you mean onnxruntime"),
         (["--target-params", "10", "--evaluate", "a:b"], "goes with module:function"),
