@@ -57,7 +57,7 @@ class Axis:
                 break
         kept: list[float] = []
         for value in inside:
-            if not kept or self.at(value) - self.at(kept[-1]) >= spacing:
+            if not kept or abs(self.at(value) - self.at(kept[-1])) >= spacing:
                 kept.append(value)
         return kept
 

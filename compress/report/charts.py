@@ -112,6 +112,29 @@ def history(found: Findings) -> Chart | None:
     return Chart(_svg(f"NetScore of {len(done):,} candidates by trial number", parts), note)
 
 
+def predicted(known: Sequence[tuple[float, float]], own: Sequence[tuple[float, float]]) -> Chart:
+    """Draw predicted against measured latency, both logarithmic.
+
+    Args:
+        known: (predicted, measured) milliseconds of networks that a device table never saw.
+        own: those of the study's networks.
+    """
+    values = [value for pair in (*known, *own) for value in pair]
+    x, y = log_axis(values, LEFT, RIGHT), log_axis(values, BOTTOM, TOP)
+    parts = _frame(x, y, "Measured (ms)", "Predicted (ms)", _plain, _plain)
+    parts.append(element("path", class_="equal", d=f"M{LEFT} {BOTTOM}L{RIGHT} {TOP}"))
+    for share in (0.9, 1.1):
+        low, high = max(x.low, x.low / share), min(x.high, x.high / share)
+        at = f"M{x.at(low)} {y.at(low * share)}L{x.at(high)} {y.at(high * share)}"
+        parts.append(element("path", class_="equal within", d=at))
+    for pairs, kind, what in ((known, "point", "held out"), (own, "point front", "this study's")):
+        for guess, real in pairs:
+            title = f"{what}: predicted {guess:.3g} ms, measured {real:.3g} ms"
+            parts.append(_dot((x.at(real), y.at(guess)), kind, title, 4 if pairs is own else 3.5))
+    what = f"Predicted against measured latency of {len(known) + len(own)} networks"
+    return Chart(_svg(what, parts))
+
+
 _SHARES = Axis(0.0, 1.0, 0, 1)
 
 
@@ -122,6 +145,10 @@ def _cost(row: Record, cost: str) -> float:
 
 def _short(cost: str) -> Callable[[float], str]:
     return (lambda v: f"{v:g} ms") if cost == "latency_ms" else si
+
+
+def _plain(value: float) -> str:
+    return f"{value:g}"
 
 
 def _whole(value: float) -> str:

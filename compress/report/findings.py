@@ -14,6 +14,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from compress.metrics import METRICS, Protocol
+from compress.report.importance import Importance
 from compress.report.words import number
 from compress.search.records import (
     CONFIG,
@@ -61,6 +62,7 @@ class Findings:
     miss: Record | None = None
     full: Mapping[str, Any] = field(default_factory=dict)
     later: Record | None = None
+    importance: Importance = field(default_factory=Importance)
 
     @property
     def gate(self) -> float:

@@ -21,7 +21,7 @@ NAME = "samples.png"
 MOST_BYTES = 400_000
 # Layout in pixels of a picture 1000 wide: four columns of 240, eight between them and around.
 WIDTH, COLUMN, GAP, HEAD, FOOT = 1000, 240, 8, 26, 58
-TITLES = ("Image", "True depth", "Predicted depth", "Relative error")
+TITLES = ("Image", "True depth", "Predicted depth", "Signed relative error")
 ERROR_TOP = 0.5
 NO_TRUTH = "#9a9a9a"
 
@@ -33,13 +33,13 @@ class _Row:
     rgb: npt.NDArray[np.uint8]  # (H, W, 3)
     true_m: npt.NDArray[np.float32]  # (H, W)
     predicted_m: npt.NDArray[np.float32]  # (H, W)
-    error: npt.NDArray[np.float32]  # (H, W), |predicted - true| / true
+    error: npt.NDArray[np.float32]  # (H, W), (predicted - true) / true
 
 
 def write_samples(
     model: DepthNet, frames: Frames, folder: Path, count: int = 4, *, cap_m: float
 ) -> Path:
-    """Write ``samples.png``: image, truth, prediction and relative error, a frame a row.
+    """Write ``samples.png``: image, truth, prediction and signed relative error, a frame a row.
 
     All depths share one logarithmic colour scale, with a bar in metres. Truth that is missing or
     at ``cap_m`` and beyond, which is not scored, is grey; predictions are cut to ``cap_m``.
@@ -83,13 +83,13 @@ def _row(model: DepthNet, frames: Frames, index: int, cap_m: float) -> _Row:
     predicted_m = np.minimum(predict(model, sample.rgb), cap_m)
     known = (sample.depth_m > 0) & (sample.depth_m < cap_m)
     true_m = np.where(known, sample.depth_m, 0).astype(np.float32)
-    error = np.abs(predicted_m - true_m) / np.where(known, true_m, 1)
+    error = (predicted_m - true_m) / np.where(known, true_m, 1)
     height, width = true_m.shape
     size = (height, width)
     if width > COLUMN:  # measured pixels, however sparse, outlive this way of shrinking
         size = (max(1, round(height * COLUMN / width)), COLUMN)
-    # 0 means nothing there to resize_depth, and an error may be 0.
-    shifted = np.where(known, error + 1, 0).astype(np.float32)
+    # 0 means nothing there to resize_depth, and an error is -1 or more.
+    shifted = np.where(known, error + 2, 0).astype(np.float32)
     true_m, predicted_m, shifted = (
         resize_depth(values.astype(np.float32), size) for values in (true_m, predicted_m, shifted)
     )
@@ -97,7 +97,7 @@ def _row(model: DepthNet, frames: Frames, index: int, cap_m: float) -> _Row:
         resize_rgb(sample.rgb, size),
         np.where(true_m > 0, true_m, np.nan),
         predicted_m,
-        np.where(shifted > 0, shifted - 1, np.nan),
+        np.where(shifted > 0, shifted - 2, np.nan),
     )
 
 
@@ -120,8 +120,8 @@ def _drawn(rows: list[_Row], dpi: int) -> bytes:
 
     low, high = _range(rows)
     depth = {"norm": LogNorm(low, high), "cmap": colormaps["viridis"].with_extremes(bad=NO_TRUTH)}
-    errors = colormaps["magma"].with_extremes(bad=NO_TRUTH)
-    wrong = {"norm": Normalize(0, ERROR_TOP), "cmap": errors}
+    errors = colormaps["RdBu_r"].with_extremes(bad=NO_TRUTH)
+    wrong = {"norm": Normalize(-ERROR_TOP, ERROR_TOP), "cmap": errors}
     top = float(HEAD)
     shown: list[Any] = []
     for row, height in zip(rows, heights, strict=True):
@@ -137,7 +137,7 @@ def _drawn(rows: list[_Row], dpi: int) -> bytes:
         top += height + GAP
     bars = (
         (1, 2 * COLUMN + GAP, shown[2], "depth (m)", _metres(low, high)),
-        (3, COLUMN, shown[3], "relative error", [0, 0.1, 0.2, 0.3, 0.4, 0.5]),
+        (3, COLUMN, shown[3], "too near (−) or too far (+), relative", [-0.4, -0.2, 0, 0.2, 0.4]),
     )
     for column, width, image, label, ticks in bars:
         bar = figure.colorbar(
