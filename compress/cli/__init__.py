@@ -15,6 +15,7 @@ USER_ERROR = 2
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, 1 without a result, 2 for a user's mistake."""
     arguments = make_parser().parse_args(argv)
+    arguments.words = list(sys.argv[1:] if argv is None else argv)  # for reports
     try:
         from compress.cli import commands  # after parsing: --help needs nothing else
 

@@ -22,6 +22,8 @@ def prune(args: Namespace) -> int:
     from compress.pruning.run import prune, write_result
     from compress.pruning.target import Events, Place, Target
     from compress.pruning.task import CallableTask, DepthTask
+    from compress.report.pruned import write_pruning_report
+    from compress.search.run import environment
     from compress.search.store import prepare_folder
 
     backend_called(args.backend)  # a mistyped one shows before anything else
@@ -77,7 +79,7 @@ def prune(args: Namespace) -> int:
     table = _table(args) if target.latency_ms is not None else None
     schedule = Schedule.of(args.method, table.step if table else None)
     schedule = replace(schedule, short_steps=args.short_steps, step=args.step or schedule.step)
-    unasked = ("out", "json", "debug", "run", "epochs")  # do not change how layers are cut
+    unasked = ("out", "json", "debug", "run", "epochs", "words")  # do not change how layers are cut
     asked = {key: value for key, value in vars(args).items() if key not in unasked}
     work = out.with_name(f".{out.stem}.prune")
     done = prune(
@@ -98,7 +100,10 @@ def prune(args: Namespace) -> int:
     )
     if not done.nothing_to_do:
         size = args.size or done.model.size
-        write_result(done, out, size, args.model if user_made else None)  # type: ignore[arg-type]
+        told = {"command": ["compress", *args.words], "environment": environment()}
+        factory = args.model if user_made else None
+        write_result(done, out, size, factory, told)  # type: ignore[arg-type]
+        write_pruning_report(out.with_suffix(".json"), out.with_suffix(".html"))
         clear(work)
     if args.json:
         print_json(done.to_dict())
@@ -168,11 +173,13 @@ def _tell(done: Any) -> None:
             f"{done.after['latency']['backend']}; {done.after['latency']['verdict']}"
         )
     for part in ("validation", "heldout"):
-        if part in done.after:
-            figures = done.after[part]
-            line = "  ".join(f"{k} {figures[k]:.4f}" for k in ("delta1", "abs_rel", "rmse"))
-            print(f"{part:<12}{line}")
+        for name, figures in (("before", done.before), ("after", done.after)):
+            if part in figures:
+                keys = ("delta1", "abs_rel", "rmse")
+                line = "  ".join(f"{key} {figures[part][key]:.4f}" for key in keys)
+                print(f"{part:<12}{name:<8}{line}")
     if done.table:
         print(f"predicted by a device table: {done.table}")
     if done.path:
         print(f"saved to {done.path} and {done.path.with_suffix('.onnx')}")
+        print(f"report: {done.path.with_suffix('.html')}")

@@ -20,6 +20,7 @@ from compress.cost.energy import PowerMeter, find_meter
 from compress.cost.memory import cuda_peak_mb, peak_memory_mb
 from compress.cost.timing import (
     LEAST_RUNS,
+    Clock,
     Ratio,
     Run,
     Samples,
@@ -114,6 +115,7 @@ def measure_latency(
     seed: int = 0,
     memory: bool = True,
     energy: bool = True,
+    clock: Clock = time.perf_counter_ns,
 ) -> Latency:
     """Measure how long a network takes for one image on this machine.
 
@@ -129,13 +131,15 @@ def measure_latency(
         seed: of the random image and of the bootstrap.
         memory: whether to measure peak memory too, in a process of its own.
         energy: whether to measure energy too, for three more seconds, where there is a sensor.
+        clock: nanoseconds; ``time.thread_time_ns`` leaves out what other programs take of a busy
+            machine, for one thread of a processor.
 
     Raises:
         CompressError: the backend is unknown, not installed or cannot run the module.
     """
     both = compare_latency(
         {"model": model}, backend, threads=threads, size=size, preset=preset, runs=runs,
-        seconds=seconds, seed=seed, memory=memory, energy=energy,
+        seconds=seconds, seed=seed, memory=memory, energy=energy, clock=clock,
     )  # fmt: skip
     return both.latencies["model"]
 
@@ -152,6 +156,7 @@ def compare_latency(
     seed: int = 0,
     memory: bool = True,
     energy: bool = True,
+    clock: Clock = time.perf_counter_ns,
 ) -> Comparison:
     """Measure several networks in interleaved rounds, and how much faster each is than the first.
 
@@ -174,6 +179,7 @@ def compare_latency(
             {name: run for name, (run, _) in prepared.items()},
             runs=protocol.runs,
             seconds=protocol.seconds,
+            clock=clock,
             cpu_clock=None if chosen.gpu else time.process_time_ns,
         )
         latencies = {}

@@ -18,6 +18,7 @@ from compress.pruning.target import Events, Place, Target
 ROUNDS = 6  # of pruning to a corrected prediction and measuring
 # A prediction is asked to be this much below the target: the interval's upper bound has to pass.
 MARGIN = 0.99
+AHEAD = 1.15  # times the target: where a network is measured on its way to it
 
 
 class Loop:
@@ -59,6 +60,13 @@ class Loop:
     def go(self) -> tuple[nn.Module, bool]:
         """Prune until the target is met or nothing is left; the network and whether it was met."""
         model = self._taken_up()
+        if self.target.latency_ms is not None and self.method != "depgraph":
+            # The prediction is corrected once on the way, or it may cut far more than is asked.
+            ahead = AHEAD * self.target.value
+            if self.resource(operators_of(model, self.size)) > ahead:
+                model, _ = self._to(model, ahead)
+                if self._measured(model):
+                    return model, True
         for _ in range(ROUNDS):
             model, reached = self._to(model, self._goal())
             if self.target.latency_ms is None:
@@ -91,7 +99,7 @@ class Loop:
         }  # fmt: skip
         if self.target.ratio is not None:
             return prune_ratio(self.original, self.target.ratio, **how).model, True
-        limits: dict[str, int] = {}
+        limits: dict[str, Any] = {}
         if self.target.params is not None:
             limits["max_params"] = int(goal)
         elif self.target.macs is not None:
@@ -154,7 +162,13 @@ class Loop:
         found = self.place.measure(model, self.size)
         self.events.measured(found, predicted)
         self.predictions.append(
-            {"predicted_ms": predicted, "median_ms": found.median_ms, "high_ms": found.high_ms}
+            {
+                "iteration": len(self.history),
+                "predicted_ms": predicted,
+                "median_ms": found.median_ms,
+                "low_ms": found.low_ms,
+                "high_ms": found.high_ms,
+            }
         )
         met = found.high_ms <= self.target.value
         if not met:

@@ -138,12 +138,12 @@ def prune(
     )  # fmt: skip
     pruned, reached = run.go()
     began["accuracy"] = run.accuracy_before
+    began |= _evaluated(work, original)
     after = _figures(pruned, at)
     if reached or not run.nothing_left:
         pruned = _finished(pruned, work, epochs)
     after["accuracy"] = work.score(pruned)
-    if isinstance(work, DepthTask) and isinstance(pruned, DepthNet):
-        after |= {name: found.to_dict() for name, found in work.evaluate(pruned).items()}
+    after |= _evaluated(work, pruned)
     if target.latency_ms is not None:
         both = place.compare({"before": original, "after": pruned}, at)
         began["latency"] = both.latencies["before"].to_dict()
@@ -178,6 +178,13 @@ def _figures(model: nn.Module, size: tuple[int, int]) -> dict[str, Any]:
     return {"params": counted.params, "macs": counted.macs, "macs_all": counted.macs_all}
 
 
+def _evaluated(work: Any, model: nn.Module) -> dict[str, Any]:
+    """All metrics of a depth network on the validation part and the held-out list."""
+    if isinstance(work, DepthTask) and isinstance(model, DepthNet):
+        return {name: found.to_dict() for name, found in work.evaluate(model).items()}
+    return {}
+
+
 def _finished(model: nn.Module, work: Any, epochs: int) -> nn.Module:
     """The long fine-tuning, where the task has one."""
     if isinstance(work, DepthTask) and isinstance(model, DepthNet):
@@ -185,8 +192,17 @@ def _finished(model: nn.Module, work: Any, epochs: int) -> nn.Module:
     return model
 
 
-def write_result(done: Pruning, out: Path, size: tuple[int, int], factory: str | None) -> Path:
-    """Save the network, its ONNX export (checked) and what happened, beside one another."""
+def write_result(
+    done: Pruning,
+    out: Path,
+    size: tuple[int, int],
+    factory: str | None,
+    told: Mapping[str, Any] | None = None,
+) -> Path:
+    """Save the network, its ONNX export (checked) and what happened, beside one another.
+
+    ``told`` goes into the JSON too: the ``command`` and the ``environment``.
+    """
     if isinstance(done.model, DepthNet):
         figures = {
             k: done.after[k] for k in ("params", "macs", "validation", "heldout") if k in done.after
@@ -195,7 +211,8 @@ def write_result(done: Pruning, out: Path, size: tuple[int, int], factory: str |
     done.path = save_network(done.model, out, factory)
     export_onnx(done.model, out.with_suffix(".onnx"), size)
     with whole(out.with_suffix(".json")) as path:
-        path.write_text(json.dumps(done.to_dict(), indent=1, default=str), "utf-8")
+        values = done.to_dict() | dict(told or {})
+        path.write_text(json.dumps(values, indent=1, default=str), "utf-8")
     return done.path
 
 

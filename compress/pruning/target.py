@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from torch import nn
 
 from compress.cost.latency import Comparison, Latency, compare_latency, measure_latency
+from compress.cost.timing import Clock
 from compress.errors import CompressError
 from compress.pruning.netadapt import Iteration
 
@@ -70,6 +72,7 @@ class Place:
     backend: str = "onnxruntime"
     threads: int = 1
     seconds: float = 5.0
+    clock: Clock = time.perf_counter_ns
 
     def measure(self, model: nn.Module, size: tuple[int, int]) -> Latency:
         """Measure, again where the machine was too noisy to tell; the quietest counts."""
@@ -77,7 +80,7 @@ class Place:
         for seed in range(QUIET_TRIES):
             found = measure_latency(
                 model, self.backend, threads=self.threads, size=size, seconds=self.seconds,
-                seed=seed, memory=False, energy=False,
+                seed=seed, memory=False, energy=False, clock=self.clock,
             )  # fmt: skip
             if best is None or found.high_ms / found.median_ms < best.high_ms / best.median_ms:
                 best = found
@@ -90,5 +93,5 @@ class Place:
         """Measure networks beside one another."""
         return compare_latency(
             dict(models), self.backend, threads=self.threads, size=size, seconds=self.seconds,
-            memory=False, energy=False,
+            memory=False, energy=False, clock=self.clock,
         )  # fmt: skip
