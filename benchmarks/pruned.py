@@ -131,7 +131,7 @@ class Run:
         multiple = self.args.multiple or self.table.step or 8
         schedule = Schedule(multiple=multiple, short_steps=self.args.short_steps)
         start = self.base
-        for share in SHARES:
+        for share in self.args.shares:
             cut = self.kept(f"cut-{share:g}")
             if cut is None:
                 cut, known = self.adapted(start, share, "netadapt", schedule)
@@ -225,6 +225,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--short-steps", type=int, default=8)
     parser.add_argument("--published-steps", type=int, default=3)
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="of the latency")
     parser.add_argument("--multiple", type=int, help="of channels kept (default: the device's)")
     parser.add_argument("--table", help="device table (default: this device's)")
     parser.add_argument("--seed", type=int, default=0)

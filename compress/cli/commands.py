@@ -8,8 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from compress.cli.gating import gate
 from compress.cli.measuring import bench, calibrate
 from compress.cli.pruning import prune
+from compress.cli.reporting import report
 from compress.cli.training import data_options, distill, label, train
 from compress.errors import CompressError
 
@@ -20,6 +22,7 @@ __all__ = [
     "data",
     "distill",
     "evaluate",
+    "gate",
     "label",
     "predict",
     "prune",
@@ -97,6 +100,9 @@ def cost(args: Namespace) -> int:
 def evaluate(args: Namespace) -> int:
     """Score a network."""
     from compress.cli.display import reading_progress
+    from compress.cli.gating import spread_over
+    from compress.models import load
+    from compress.models.gates import gates_of
     from compress.train.run import evaluate as score
 
     with reading_progress() as reading:
@@ -112,12 +118,19 @@ def evaluate(args: Namespace) -> int:
             reading=reading,
             **data_options(args),
         )
+    model = load(args.model)
+    spread = None
+    if gates_of(model):
+        spread = spread_over(model, args.data, args.size, args.part, **data_options(args))
     if args.json:
-        print_json(result.to_dict())
+        print_json(result.to_dict() | ({"macs": spread.to_dict()} if spread else {}))
         return 0
     print(result.protocol.describe())
     for name, value in result.metrics.items():
         print(f"  {name:<9} {value:.4f}")
+    if spread:
+        for name in ("mean", "p95", "worst", "dense"):
+            print(f"  macs {name:<9} {getattr(spread, name):>15,.0f}")
     if result.skipped:
         print(f"  {result.skipped} images had no valid pixel and were left out")
     return 0
@@ -199,24 +212,6 @@ def search(args: Namespace) -> int:
     else:
         display.conclude(result)
     return 0 if result.best is not None else 1
-
-
-def report(args: Namespace) -> int:
-    """Write a study's page again."""
-    from compress.report import write_report
-    from compress.search.sampler import hush_optuna
-    from compress.search.store import find_study, prepare_folder
-
-    hush_optuna()
-    study = find_study(args.study, Path(args.out), args.storage)
-    folder = Path(args.out) / args.study
-    prepare_folder(folder)
-    page = write_report(study, folder)
-    if args.json:
-        print_json({"study": args.study, "report": str(page), "csv": str(folder / "trials.csv")})
-    else:
-        print(page)
-    return 0
 
 
 def data(args: Namespace) -> int:

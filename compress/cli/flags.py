@@ -122,6 +122,40 @@ def prune_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def gate_flags(sub: argparse.ArgumentParser) -> None:
+    """Flags of ``gate``."""
+    sub.add_argument("model", help="a trained model file without gates")
+    sub.add_argument("--density", type=float, help="share of each gate's channels that stay")
+    sub.add_argument(
+        "--target-latency",
+        type=typed("milliseconds"),
+        metavar="40ms",
+        help="or the latency to meet, measured; layers where gathering does not pay stay dense",
+    )
+    sub.add_argument("--variant", default="fbs", help="fbs (default), or dp: norms without a shift")
+    sub.add_argument("--block", type=int, default=1, help="channels win in runs of so many (1)")
+    sub.add_argument("--where", default="all", help="all (default) or encoder")
+    sub.add_argument("--gate-epochs", type=int, default=1, help="of the gates alone (1)")
+    sub.add_argument("--joint-epochs", type=int, default=1, help="of everything, ungated yet (1)")
+    sub.add_argument("--step-epochs", type=int, default=1, help="at each density on the way (1)")
+    sub.add_argument("--epochs", type=int, default=5, help="at the density asked for (5)")
+    sub.add_argument("--lam", type=float, default=1e-8, help="weight of the gates' sum (1e-8)")
+    sub.add_argument("--batch", type=int, help="images a step (default: 16)")
+    sub.add_argument("--lr", type=float, help="peak learning rate (default: 0.001)")
+    sub.add_argument("--threads", type=int, default=1, help="of torch, measured (default: 1)")
+    sub.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default: 5)")
+    sub.add_argument(
+        "--no-static",
+        dest="static",
+        action="store_false",
+        help="leave out the uniformly pruned network that is as fast, and its training",
+    )
+    sub.add_argument("--seed", type=int, default=0, help="default: 0")
+    data_flags(sub)
+    sub.add_argument("-o", "--out", help="where to save (default: MODEL-gated.safetensors)")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+
+
 def training_flags(sub: argparse.ArgumentParser, out: str) -> None:
     """Flags of ``train`` and ``distill``."""
     data_flags(sub, default=None)
@@ -172,3 +206,23 @@ def protocol_flags(sub: argparse.ArgumentParser) -> None:
         "--flip", action="store_const", const=True, help="average with mirrored images"
     )
     sub.add_argument("--averaging", help="per-image (default) or pooled")
+
+
+def report_flags(sub: argparse.ArgumentParser) -> None:
+    """Flags of ``report``."""
+    sub.add_argument(
+        "study", metavar="STUDY", help="a study's name or folder, or the .json of a prune or gate"
+    )
+    sub.add_argument(
+        "--compare", metavar="STUDY", action="append", help="lay another study over it; repeatable"
+    )
+    sub.add_argument(
+        "--figures", action="store_true", help="also write figures for a paper: SVG, PNG and PDF"
+    )
+    sub.add_argument(
+        "--live", action="store_true", help="write the page again and again until the study ends"
+    )
+    sub.add_argument("--every", type=float, metavar="SECONDS", help="of --live (default: 10)")
+    sub.add_argument("--out", default="reports", help="folder of studies (default: reports)")
+    sub.add_argument("--storage", help="Optuna storage URL, where the study is not in --out")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")

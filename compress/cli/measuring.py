@@ -6,6 +6,8 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
+from compress.errors import CompressError
+
 if TYPE_CHECKING:
     from compress.cost.latency import Comparison, Latency
     from compress.cost.timing import Ratio
@@ -21,6 +23,8 @@ def bench(args: Namespace) -> int:
     from compress.space import Genotype
     from compress.train.run import open_model
 
+    if args.data:
+        return _on_real_images(args)
     models: dict[str, Any] = {}
     drawn = set()
     for word in [args.against, *args.model] if args.against else args.model:
@@ -50,6 +54,22 @@ def bench(args: Namespace) -> int:
     else:
         _tell(result, drawn)
     return 0
+
+
+def _on_real_images(args: Namespace) -> int:
+    from compress.cli.gating import bench_gated
+    from compress.models import load
+    from compress.models.gates import gates_of
+
+    if len(args.model) != 1 or args.against:
+        raise CompressError("--data goes with one network with gates, and without --against")
+    model = load(args.model[0])
+    if not gates_of(model):
+        raise CompressError(
+            f"{args.model[0]}: has no gates, so that its latency does not depend on the image; "
+            "leave out --data"
+        )
+    return bench_gated(args, model)
 
 
 def calibrate(args: Namespace) -> int:

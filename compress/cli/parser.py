@@ -11,9 +11,11 @@ from compress import __version__
 from compress.cli.flags import (
     calibrate_flags,
     data_flags,
+    gate_flags,
     protocol_flags,
     prune_flags,
     reading_flags,
+    report_flags,
     search_flags,
     training_flags,
     typed,
@@ -85,12 +87,13 @@ def make_parser() -> argparse.ArgumentParser:
             epilog=DATA_HELP,
         )
     )
-    sub = command("report", "write a study's HTML page and CSV", "compress report kitti-2m")
-    sub.add_argument("study", help="name of the study")
-    sub.add_argument("--out", default="reports", help="folder of studies (default: reports)")
-    sub.add_argument("--storage", help="Optuna storage URL, where the study is not in --out")
-    sub.add_argument("--json", action="store_true", help="print one JSON object")
-
+    report_flags(
+        command(
+            "report",
+            "write the page, tables and figures of a study, a pruning or a gating",
+            "compress report kitti-2m --compare kitti-5m --figures",
+        )
+    )
     sub = command(
         "train",
         "train a network on a data set",
@@ -148,6 +151,14 @@ def make_parser() -> argparse.ArgumentParser:
             epilog="a network of your own:\n  compress prune my_package.nets:make_net --weights "
             "w.safetensors --size 96x128 \\\n      --target-latency 20ms --evaluate "
             "my_package.eval:score\n\n" + DATA_HELP,
+        )
+    )
+    gate_flags(
+        command(
+            "gate",
+            "let a network choose its channels image by image, and compute no others",
+            "compress gate reports/demo/best.safetensors --density 0.7 --data scenes",
+            epilog=DATA_HELP,
         )
     )
     sub = command(
@@ -213,6 +224,10 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--runs", type=int, help="most runs of each (default: 1000)")
     sub.add_argument("--seconds", type=float, help="about how long at most each (default: 10)")
     sub.add_argument("--seed", type=int, default=0, help="of the random image (default: 0)")
+    sub.add_argument(
+        "--data", help="of one network with gates: real images, beside it dense and pruned"
+    )
+    reading_flags(sub)
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
     calibrate_flags(

@@ -41,13 +41,13 @@ POOLS = {
 }
 # Views, copies and arithmetic on single values or elements: nothing that any convention counts.
 FREE = (
-    "_reshape_alias _to_copy _unsafe_index _unsafe_view abs alias arange as_strided bernoulli "
+    "_reshape_alias _to_copy _unsafe_index _unsafe_view abs alias amax arange as_strided bernoulli "
     "channel_shuffle chunk clamp_max clamp_min clone constant_pad_nd contiguous copy detach div "
-    "dropout empty empty_like empty_strided exp expand fill flatten flip full index lift_fresh "
+    "dropout empty empty_like empty_strided exp expand fill flatten flip full gt index lift_fresh "
     "log maximum minimum mul native_dropout neg new_empty new_zeros ones ones_like permute "
     "pixel_shuffle pixel_unshuffle pow reciprocal reflection_pad2d repeat replication_pad2d roll "
-    "rsqrt rsub scalar_tensor select slice split split_with_sizes sqrt squeeze stack sub sym_size "
-    "t transpose unbind unsafe_split unsqueeze view where zeros zeros_like"
+    "rsqrt rsub scalar_tensor scatter select slice split split_with_sizes sqrt squeeze stack sub "
+    "sum sym_size t topk transpose unbind unsafe_split unsqueeze view where zeros zeros_like"
 ).split()
 
 

@@ -17,6 +17,7 @@ from compress._files import whole
 from compress.errors import CompressError
 from compress.models.base import NORMALISATION, DepthNet
 from compress.models.build import build
+from compress.models.gates import describe, restore, without_gates
 from compress.models.shapes import pruned_shapes, reshape
 from compress.space import Genotype, input_size
 
@@ -44,7 +45,9 @@ def save(model: DepthNet, path: str | Path) -> Path:
         "normalisation": json.dumps(NORMALISATION),
         "info": json.dumps(model.info, sort_keys=True),
     }
-    if shapes := pruned_shapes(model):
+    if gates := describe(model):
+        header["gates"] = json.dumps(gates)
+    if shapes := pruned_shapes(without_gates(model) if gates else model):
         header["shapes"] = json.dumps(shapes)
     return write(path, header, tensors)
 
@@ -86,6 +89,8 @@ def load(path: str | Path) -> DepthNet:
         model = build(genotype)
         if "shapes" in header:
             reshape(model, _json(header, "shapes", path), str(path))
+        if "gates" in header:
+            restore(model, _json(header, "gates", path), str(path))
     try:
         model.load_state_dict(tensors, strict=True, assign=True)
     except RuntimeError as error:

@@ -20,6 +20,7 @@ from compress.models.base import DepthNet
 from compress.models.build import build
 from compress.models.encoder_decoder import Decoder
 from compress.models.encoders import Encoder
+from compress.models.gates import describe, without_gates
 
 Shapes = dict[str, dict[str, Any]]
 # The widths that a module holds as numbers, in the order of its constructor.
@@ -96,12 +97,13 @@ def pruned_shapes(model: DepthNet) -> Shapes:
 
 
 def identity(model: DepthNet) -> str:
-    """What tells architectures apart: the genotype's hash and, of a pruned one, its widths'."""
-    shapes = pruned_shapes(model)
-    return f"{model.genotype.hash}-{digest(shapes)}" if shapes else model.genotype.hash
+    """What tells architectures apart: the genotype's hash, and digests of cut widths and gates."""
+    held = describe(model)
+    parts = [pruned_shapes(without_gates(model) if held else model), held]
+    return "-".join([model.genotype.hash, *(digest(part) for part in parts if part)])
 
 
-def digest(shapes: Shapes) -> str:
+def digest(shapes: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits of ``shapes``."""
     return hashlib.sha256(json.dumps(shapes, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -17,6 +17,7 @@ from compress.cost.table import DeviceTable
 from compress.errors import CompressError, unknown
 from compress.export import export_onnx
 from compress.models import DepthNet, load
+from compress.models.gates import gates_of
 from compress.pruning.cut import widths
 from compress.pruning.factory import load_weights, open_factory
 from compress.pruning.importance import IMPORTANCES
@@ -114,6 +115,8 @@ def prune(
     events, place = events or Events(), place or Place()
     factory = str(model) if isinstance(model, str) and ":" in model else None
     original = _opened(model, factory, weights)
+    if gates_of(original):
+        raise CompressError(f"{model}: has gates; prune the network first, then gate what is left")
     at = size or getattr(original, "size", None)
     if at is None:
         raise CompressError(f"{model}: has no input size of its own; give --size HxW")

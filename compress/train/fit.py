@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compress._files import whole
 from compress.data import Arrays
@@ -66,6 +66,8 @@ class Trainer:
         device: where; CUDA where there is one, otherwise the CPU.
         relative: whether the data's depth has no unit.
         teacher: a network to learn from beside the truth.
+        penalty: asked after each forward pass for what else to add to the loss.
+        only: the parts to train; all else stays as it is, statistics of norms too.
     """
 
     def __init__(
@@ -78,6 +80,8 @@ class Trainer:
         *,
         relative: bool = False,
         teacher: Teacher | None = None,
+        penalty: Callable[[], Tensor] | None = None,
+        only: Collection[nn.Module] | None = None,
     ) -> None:
         self.recipe = recipe
         self.device = device or default_device()
@@ -98,7 +102,7 @@ class Trainer:
                 model.add_auxiliary()
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.model).eval()
-        self._teacher = teacher
+        self._teacher, self._penalty, self._only = teacher, penalty, only
         self._critic = (
             Critic(self.device, recipe.seed) if "adversarial" in self.objective.weights else None
         )
@@ -157,6 +161,11 @@ class Trainer:
 
     def _set_modes(self) -> None:
         """Put the network in training mode, but for an encoder that is still to be left alone."""
+        if self._only is not None:
+            self.model.eval().requires_grad_(False)
+            for part in self._only:
+                part.train().requires_grad_(True)
+            return
         self.model.train()
         encoder = self.model.pretrained
         if encoder is not None and self.recipe.encoder_frozen:
@@ -173,6 +182,8 @@ class Trainer:
         if self._critic:
             terms["adversarial"] = self._critic.judge(batch.image, out.depth_m)
         loss = objective.total(terms)
+        if self._penalty:
+            loss = loss + self._penalty()
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)

@@ -1,0 +1,203 @@
+"""Runs a network with gates and computes no channel that they suppress.
+
+Source: feature boosting and suppression (Gao et al., ICLR 2019) promises the time; public ports
+multiply by a mask and take as long as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compress.cost.backends import torch_threads
+from compress.errors import CompressError
+from compress.gating._count import needed, run, whole
+from compress.gating._graph import read
+from compress.gating._kernels import Convolve, Predict, awake
+from compress.gating._plan import Chooser, LayerPlan, Plan, seeds
+from compress.gating._rules import compile_op
+from compress.gating._steps import Alive, Conv, Gate, Graph, Op
+from compress.gating._values import Value, dense
+
+Run = Callable[[list[Any]], Any]
+
+
+class GatedExecutor:
+    """A network compiled for images of one size, on the processor, for inference.
+
+    Calling it gives what the network gives. Weights and densities are those of the moment it was
+    made. Convolutions with a gate compute only the channels that win, from only the channels that
+    came in; where copying the weights out takes longer than that saves, a layer computes all.
+    ``plan`` says what was chosen and measured. One call at a time.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        size: tuple[int, int],
+        *,
+        threads: int | None = None,
+        choose: str = "measure",
+        images: Iterable[Tensor] | None = None,
+        plan: Plan | Mapping[str, Any] | None = None,
+    ) -> None:
+        """Compile.
+
+        Args:
+            model: takes (1, 3, H, W), gives one tensor; it stays as it is.
+            size: (H, W) of all images.
+            threads: of torch while it runs; default: as many as are set.
+            choose: "measure" takes the fastest mode of each layer on this machine, "gather"
+                computes only what is wanted wherever there is a gate, "dense" computes everything.
+            images: (1, 3, H, W) to measure with, some few; default: two of noise.
+            plan: modes of an earlier executor of this network, instead of choosing.
+
+        Raises:
+            CompressError: the network cannot be traced, or ``plan`` is that of another one.
+        """
+        self.size, self.threads = size, threads
+        count = threads or torch.get_num_threads()
+        dtype = next(iter(model.parameters())).dtype
+        given = Plan.from_dict(plan) if isinstance(plan, Mapping) else plan
+        chooser = Chooser(choose, count, given)
+        with self._threads(), torch.inference_mode():
+            chosen = [self._checked(one) for one in images or seeds(2, size, dtype)]
+            if not chosen:
+                raise CompressError("no images to measure with: give one or more, or none at all")
+            self.graph = read(model, chosen[0])
+            self._program, layers = _compile(self.graph, chooser, chosen)
+        self.plan = Plan(size, count, tuple(layers))
+        self._sets: list[list[tuple[int, int]]] = []  # of each image and layer
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Run: (N, 3, H, W) to what the network gives, one image after another."""
+        if image.shape[-2:] != self.size or image.dim() != 4:
+            raise CompressError(
+                f"images of {tuple(image.shape)}: this executor was made for (N, 3, "
+                f"{self.size[0]}, {self.size[1]})"
+            )
+        with self._threads(), torch.inference_mode():
+            self._sets = []
+            results = [self._one(one) for one in torch.split(image, 1)]
+        return results[0] if len(results) == 1 else torch.cat(results)
+
+    @property
+    def channels(self) -> list[dict[str, tuple[int, int]]]:
+        """Of each image of the last call: channels read and wanted of every convolution."""
+        paths = [layer.path for layer in self.plan.layers]
+        return [dict(zip(paths, sets, strict=True)) for sets in self._sets]
+
+    @property
+    def macs(self) -> list[int]:
+        """Multiply-adds that each image of the last call needed, its gates' included.
+
+        Of a convolution d_in x d_out, of a gate C_in x C_out and the H x W x C_in of its means.
+        """
+        return [needed(self.graph, sets) for sets in self._sets]
+
+    @property
+    def macs_run(self) -> list[int]:
+        """The same as run: layers that compute all channels count with all."""
+        modes = [layer.mode for layer in self.plan.layers]
+        return [run(self.graph, sets, modes) for sets in self._sets]
+
+    @property
+    def dense_macs(self) -> int:
+        """Multiply-adds without gates."""
+        return whole(self.graph)
+
+    def _one(self, image: Tensor) -> Tensor:
+        env: list[Any] = [None] * self.graph.slots
+        env[0] = Value(image)
+        sets: list[tuple[int, int]] = []
+        env.append(sets)
+        for out, work, dead in self._program:
+            env[out] = work(env)
+            for slot in dead:
+                env[slot] = None
+        self._sets.append(sets)
+        return dense(env[self.graph.out]).contiguous()
+
+    def _threads(self) -> AbstractContextManager[None]:
+        if self.threads is None or self.threads == torch.get_num_threads():
+            return nullcontext()
+        return torch_threads(self.threads)
+
+    def _checked(self, image: Tensor) -> Tensor:
+        if image.dim() != 4 or image.shape[0] != 1 or image.shape[-2:] != self.size:
+            raise CompressError(
+                f"an image of {tuple(image.shape)} to measure with: give (1, 3, {self.size[0]}, "
+                f"{self.size[1]})"
+            )
+        return image
+
+
+def dense_executor(
+    model: nn.Module, size: tuple[int, int], *, threads: int | None = None
+) -> GatedExecutor:
+    """The same for a network without gates, or for all channels of one with: what to compare with.
+
+    Norms are folded in, and every layer runs in the fastest of the ways that the gated network's
+    layers are measured in.
+    """
+    return GatedExecutor(model, size, threads=threads, choose="dense")
+
+
+Program = list[tuple[int, Run, list[int]]]
+
+
+def _compile(
+    graph: Graph, chooser: Chooser, images: list[Tensor]
+) -> tuple[Program, list[LayerPlan]]:
+    """Functions of the slots' values, chosen as the images pass through them."""
+    program: Program = []
+    layers = []
+    envs: list[list[Any]] = [[Value(image), *[None] * graph.slots] for image in images]
+    for env in envs:
+        env[-1] = []
+    for step, dead in zip(graph.steps, graph.last, strict=True):
+        if isinstance(step, Conv):
+            seen = [
+                (env[step.x], None if step.scales is None else env[step.scales]) for env in envs
+            ]
+            kernel, layer = chooser(step, seen)
+            layers.append(layer)
+            work: Run = _convolving(step, kernel)
+        elif isinstance(step, Gate):
+            work = _predicting(step)
+        elif isinstance(step, Alive):
+            work = _waking(step.x)
+        else:
+            assert isinstance(step, Op)
+            work = compile_op(step)
+        program.append((step.out, work, dead))
+        for env in envs:
+            env[step.out] = work(env)
+            for slot in dead:
+                env[slot] = None
+    return program, layers
+
+
+def _convolving(step: Conv, kernel: Convolve) -> Run:
+    source, scales = step.x, step.scales
+
+    def run(env: list[Any]) -> Value:
+        x: Value = env[source]
+        out = kernel(x, None if scales is None else env[scales])
+        env[-1].append((x.active, out.active))
+        return out
+
+    return run
+
+
+def _predicting(step: Gate) -> Run:
+    source, predict = step.x, Predict(step)
+    return lambda env: predict(env[source])
+
+
+def _waking(source: int) -> Run:
+    return lambda env: awake(env[source])
