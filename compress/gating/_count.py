@@ -44,7 +44,8 @@ def run(graph: Graph, sets: Sets, modes: Sequence[str]) -> int:
             total += _part(step, ins, outs)
     for step in graph.steps:
         if isinstance(step, Gate):
-            total += held[step.x] * (step.weight.shape[1] + step.pixels)
+            read = held.get(step.x, step.weight.shape[0])
+            total += read * (step.weight.shape[1] + step.pixels)
     return total
 
 

@@ -26,7 +26,6 @@ CHANNELWISE = WINDOWS | {
     aten.mish.default,
 }  # fmt: skip
 
-
 VIEWS = (aten.view.default, aten._unsafe_view.default)
 
 
@@ -36,7 +35,8 @@ def compile_op(step: Op) -> Run:
     slots = sources(step)
     if target is aten.add.Tensor and len(slots) == 2 and step.kwargs.get("alpha", 1) == 1:
         return _adding(step, slots)
-    if target is aten.cat.default and _dim(step, 1, 0) in (1, -3):
+    maps = target is aten.cat.default and all(isinstance(one, Ref) for one in step.args[0])
+    if maps and _dim(step, 1, 0) in (1, -3):
         return lambda env: joined([env[slot] for slot in slots])
     if target is aten.mul.Tensor and len(slots) == 2:
         return _scaling(step, slots)

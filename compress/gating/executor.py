@@ -18,7 +18,7 @@ from compress.errors import CompressError
 from compress.gating._count import needed, run, whole
 from compress.gating._graph import read
 from compress.gating._kernels import Convolve, Predict, awake
-from compress.gating._plan import Chooser, LayerPlan, Plan, seeds
+from compress.gating._plan import Chooser, LayerPlan, Plan, noise
 from compress.gating._rules import compile_op
 from compress.gating._steps import Alive, Conv, Gate, Graph, Op
 from compress.gating._values import Value, dense
@@ -65,7 +65,8 @@ class GatedExecutor:
         given = Plan.from_dict(plan) if isinstance(plan, Mapping) else plan
         chooser = Chooser(choose, count, given)
         with self._threads(), torch.inference_mode():
-            chosen = [self._checked(one) for one in images or seeds(2, size, dtype)]
+            given_images = noise(2, size, dtype) if images is None else images
+            chosen = [self._checked(one) for one in given_images]
             if not chosen:
                 raise CompressError("no images to measure with: give one or more, or none at all")
             self.graph = read(model, chosen[0])
