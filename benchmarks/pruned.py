@@ -20,15 +20,17 @@ import copy
 import json
 import time
 import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch_pruning
+from torch import nn
 
 from compress._files import whole
 from compress.cost import cost
-from compress.cost.latency import compare_latency
+from compress.cost.latency import Latency, compare_latency
 from compress.cost.table import DeviceTable, find_table
 from compress.data import open_data
 from compress.models import DepthNet, load, save
@@ -44,6 +46,26 @@ WAYS = ("ours", "uniform", "longer", "published", "measure")
 # Beside other programs the thread's own processor time says more than the time that passes;
 # `measure` takes the latter.
 PLACE = Place(seconds=3.0, clock=time.thread_time_ns)
+
+
+@dataclass(frozen=True)
+class Beside(Place):
+    """Measures every network beside the one that all began with, whose latency is known.
+
+    What else runs on the machine then slows both, and the ratio says what it is alone.
+    """
+
+    base: nn.Module | None = None
+    base_ms: float = 1.0
+
+    def measure(self, model: nn.Module, size: tuple[int, int]) -> Latency:
+        assert self.base is not None
+        both = self.compare({"base": self.base, "cut": model}, size)
+        ratio, found = both.speedups["cut"], both.latencies["cut"]
+        return replace(
+            found, median_ms=self.base_ms / ratio.ratio, low_ms=self.base_ms / ratio.high,
+            high_ms=self.base_ms / ratio.low,
+        )  # fmt: skip
 
 
 class Told(Events):
@@ -108,12 +130,15 @@ class Run:
             self.keep("base", self.base, median_ms=PLACE.measure(self.base, self.size).median_ms)
         return float(json.loads(path.read_text("utf-8"))["median_ms"])
 
+    def place(self) -> Beside:
+        return Beside(seconds=3.0, clock=PLACE.clock, base=self.base, base_ms=self.base_ms())
+
     def adapted(self, start: DepthNet, share: float, method: str, schedule: Schedule) -> Any:
         began = time.monotonic()
         target = Target(latency_ms=share * self.base_ms())
         done = prune(
-            start, target, lambda _: self.task, size=self.size, place=PLACE, table=self.table,
-            method=method, schedule=schedule, epochs=0, events=Told(),
+            start, target, lambda _: self.task, size=self.size, place=self.place(),
+            table=self.table, method=method, schedule=schedule, epochs=0, events=Told(),
             folder=self.save / f".{method}-{share:g}", asked=vars(self.args),
         )  # fmt: skip
         known = {
@@ -158,12 +183,12 @@ class Run:
         ours = self.kept("ours-0.5")
         goal = 0.5 * self.base_ms()
         if ours is not None:
-            goal = PLACE.measure(ours, self.size).median_ms
+            goal = self.place().measure(ours, self.size).median_ms
         low, high = 0.2, 0.8
         for _ in range(6):
             ratio = (low + high) / 2
             cut = uniformly_cut(self.base, self.size, ratio)
-            taken = PLACE.measure(cut, self.size).median_ms
+            taken = self.place().measure(cut, self.size).median_ms
             print(f"ratio {ratio:.3f}: {taken:.3f} ms of {goal:.3f}", flush=True)
             low, high = (low, ratio) if taken <= goal else (ratio, high)
         self.finished("uniform-0.5", uniformly_cut(self.base, self.size, high), ratio=high)

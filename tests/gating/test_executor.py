@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -232,8 +233,13 @@ def test_families_of_the_project_agree_with_their_masked_networks(name):
         gate.predictor.weight.data.normal_(std=0.2 / gate.predictor.in_features**0.5)
     executor = equal(model, size, "measure")
     assert executor.macs[0] < executor.dense_macs
-    again = GatedExecutor(model, size, plan=executor.plan.to_dict())
-    assert again.plan == executor.plan
+
+
+def test_a_plan_makes_the_same_executor_again():
+    model = residual().eval()
+    plan = GatedExecutor(model, (6, 10)).plan
+    again = GatedExecutor(model, (6, 10), plan=json.loads(json.dumps(plan.to_dict())))
+    assert again.plan == plan
 
 
 def test_modes_say_what_was_measured_and_can_be_asked_for():
