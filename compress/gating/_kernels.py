@@ -10,6 +10,7 @@ from torch import Tensor
 
 from compress.gating._steps import Conv, Gate
 from compress.gating._values import CL, Mask, Value, dense, matrix, saliency_of
+from compress.gating.native import NativeConvolution, NativeGate, layout, native
 from compress.models.blocks.gates import TIE
 
 
@@ -17,8 +18,8 @@ class Mode(NamedTuple):
     """What is gathered of the weights ("both", "in", "out", "dense"), and how is computed.
 
     ``how`` is "mm" (a matrix product), "pixels" or "planes" (torch's convolution, channels last or
-    first), "unfold" (windows copied out, then a matrix product) or "packed" (weights laid out once
-    and for all).
+    first), "unfold" (windows copied out, then a matrix product), "packed" (weights laid out once
+    and for all) or "native" (the functions of kernels.c, which gather nothing).
     """
 
     gather: str
@@ -49,6 +50,7 @@ def modes_of(step: Conv, compact: bool, choose: str) -> list[Mode]:
     elif step.groups > 1:
         plain, whole = [], [name for name in whole if name != "unfold"]
     gated = step.scales is not None and not step.follows
+    own = native_fits(step)
     ways = [
         "both" if gated and compact else "",
         "out" if gated else "",
@@ -57,11 +59,24 @@ def modes_of(step: Conv, compact: bool, choose: str) -> list[Mode]:
     if step.depthwise:
         # A gate of its own scales what comes out; only an input that is compact spares anything.
         ways = ["in"] if compact and step.follows else []
-    found = [Mode(way, how) for way in ways if way for how in plain]
+    ways = [way for way in ways if way]
+    found = [Mode(way, how) for way in ways for how in plain]
+    if own and ways:
+        # It reads and computes whatever is chosen, at no cost: there is nothing to weigh.
+        found.insert(0, Mode(ways[0], "native"))
     if choose == "gather" and found:
         return [one for one in found if one.gather == found[0].gather][:1]
     dense_modes = [Mode("dense", how) for how in whole]
+    if own and (choose == "dense" or not found):
+        dense_modes.append(Mode("dense", "native"))
     return dense_modes if choose == "dense" or not found else found + dense_modes
+
+
+def native_fits(step: Conv) -> bool:
+    """Whether kernels.c computes this convolution: one stride for both directions, no groups."""
+    plain = step.groups == 1 or step.depthwise
+    fits = plain and step.stride[0] == step.stride[1] and len(step.weight.shape) == 4
+    return fits and native(step.weight.dtype) is not None
 
 
 class Convolve:
@@ -74,7 +89,10 @@ class Convolve:
         outs, ins, *kernel = weight.shape
         self.kernel = tuple(kernel)
         self.taps = kernel[0] * kernel[1]
-        if mode.how == "packed":
+        self.native: dict[tuple[int, int], NativeConvolution] = {}
+        if mode.how == "native":
+            self.weight = weight.contiguous()
+        elif mode.how == "packed":
             image = (1, ins * step.groups, *_input_size(step))
             self.weight = torch.ops.mkldnn._reorder_convolution_weight(
                 weight.contiguous(memory_format=CL), list(step.padding), list(step.stride),
@@ -94,6 +112,8 @@ class Convolve:
         step = self.step
         if isinstance(scales, Mask):
             return self._following(x, scales)
+        if self.mode.how == "native":
+            return self._natively(x, scales)
         chosen = scales.index if scales is not None and self.outs else None
         index = x.index if self.ins else None
         data = x.data if self.ins or x.index is None else dense(x)
@@ -115,6 +135,34 @@ class Convolve:
             out.mul_(factor.view(1, -1, 1, 1))
         return Value(out, None if scales is None else scales.index, step.weight.shape[0])
 
+    def _natively(self, x: Value, scales: Value | None) -> Value:
+        data = (x.data if self.ins else dense(x)).contiguous()
+        index = x.index if self.ins else None
+        if scales is None:
+            out, means = self._native(data)(data, index, None, None)
+            result = Value(out)
+        else:
+            out, means = self._native(data)(data, index, scales.index, scales.data.contiguous())
+            result = Value(out, scales.index, self.step.weight.shape[0])
+        result.means = means
+        return result
+
+    def _native(self, data: Tensor) -> NativeConvolution:
+        """Laid out for maps of this size."""
+        size = (data.shape[2], data.shape[3])
+        if size not in self.native:
+            step, library = self.step, native(data.dtype)
+            assert library is not None
+            where = layout(
+                library, (self.kernel[0], self.kernel[1]), step.weight.shape[1], size, step.size,
+                step.stride[0], step.padding, step.dilation,
+            )  # fmt: skip
+            self.native[size] = NativeConvolution(
+                library, self.weight, step.bias, where, relu=step.relu, depthwise=step.depthwise,
+                threads=torch.get_num_threads(),
+            )  # fmt: skip
+        return self.native[size]
+
     def _following(self, x: Value, alive: Mask) -> Value:
         """Channels that came in silent are left out."""
         step, index = self.step, alive.index
@@ -125,10 +173,20 @@ class Convolve:
             data = x.data
             if len(index) < x.active:
                 data = data.contiguous().index_select(1, alive.at)
+            if self.mode.how == "native":
+                data = data.contiguous()
+                out, means = self._native(data)(data, index, None, None)
+                result = Value(out, index, x.channels)
+                result.means = means
+                return result
             weight, bias = step.weight.index_select(0, index), step.bias.index_select(0, index)
             out = self._product(data, weight, bias, step.relu)
         else:
-            out = self._product(dense(x), self.weight, step.bias, step.relu)
+            if self.mode.how == "native":
+                data = dense(x).contiguous()
+                out = self._native(data)(data, None, None, None)[0]
+            else:
+                out = self._product(dense(x), self.weight, step.bias, step.relu)
             if index is not None:
                 out = out.contiguous().index_select(1, index)
         return Value(out, index, x.channels)
@@ -214,13 +272,21 @@ class Predict:
         self.count = step.active // step.block
         self.start = torch.zeros(1, dtype=torch.long)
         # Of equals the first wins, as in compress.models.blocks.gates.best.
-        self.order = 1 - TIE * torch.arange(self.channels // step.block)
+        self.order = 1 - TIE * torch.arange(self.channels // step.block).double()
         self.within = torch.arange(step.block)
+        library = native(step.weight.dtype)
+        self.native = library and NativeGate(
+            library, step.weight, step.bias, step.active, step.block, TIE
+        )
 
     def __call__(self, x: Value) -> Value:
         """Predict."""
         step, block = self.step, self.step.block
         means = saliency_of(x, step.positive)
+        if self.native:
+            scales, which = self.native(means.contiguous(), x.index)
+            whole = len(which) == self.channels
+            return Value(scales, None if whole else which, self.channels)
         if x.index is None:
             g = torch.addmv(step.bias, step.weight.t(), means)
         else:
@@ -230,13 +296,13 @@ class Predict:
         if step.active >= self.channels:
             values, index = g, None
         elif block > 1:
-            sums = g.relu_().view(-1, block).sum(1).float() * self.order
+            sums = g.relu_().view(-1, block).sum(1).double() * self.order
             blocks = sums.topk(self.count).indices
             index = (blocks.unsqueeze(1) * block + self.within).view(-1)
             values = g.index_select(0, index)
         else:
             # No ReLU before the choice: what it makes zero goes afterwards all the same.
-            index = (g.float() * self.order).topk(self.count).indices
+            index = (g.double() * self.order).topk(self.count).indices
             values = g.index_select(0, index)
         if float(values.min()) <= 0:
             left = (values > 0).nonzero().view(-1)
@@ -249,7 +315,7 @@ class Predict:
 
 def awake(x: Value) -> Mask:
     """Which of the channels held are not zero everywhere."""
-    some = matrix(x.data).abs().amax(1) > 0
+    some = (matrix(x.data).abs().amax(1) if x.means is None else x.means) > 0
     if bool(some.all()):
         return Mask(x.data.new_ones(x.active), torch.arange(x.active), x.index, x.channels)
     at = some.nonzero().view(-1)

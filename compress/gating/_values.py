@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from compress.gating.native import native, native_sum
+
 CL = torch.channels_last
 
 
@@ -99,6 +101,14 @@ def added(a: Value, b: Value, relu: bool, spent: tuple[bool, bool] = (False, Fal
     """
     if a.index is None and b.index is None:
         return Value(_sum(a.data, b.data, relu))
+    library = native(a.data.dtype)
+    if library is not None:
+        data, union, means = native_sum(
+            library, a.data.contiguous(), a.index, b.data.contiguous(), b.index, a.channels, relu
+        )
+        out = Value(data, None if len(union) == a.channels else union, a.channels)
+        out.means = means
+        return out
     # The first takes the second up: the one that holds all, or has room, or is larger.
     rank = [
         (v.index is None, v.room is not None and may, v.active)

@@ -63,13 +63,13 @@ class GatedExecutor:
         count = threads or torch.get_num_threads()
         dtype = next(iter(model.parameters())).dtype
         given = Plan.from_dict(plan) if isinstance(plan, Mapping) else plan
-        chooser = Chooser(choose, count, given)
         with self._threads(), torch.inference_mode():
             given_images = noise(2, size, dtype) if images is None else images
             chosen = [self._checked(one) for one in given_images]
             if not chosen:
                 raise CompressError("no images to measure with: give one or more, or none at all")
             self.graph = read(model, chosen[0])
+            chooser = Chooser(choose, count, given, self.graph)
             self._program, layers = _compile(self.graph, chooser, chosen)
         self.plan = Plan(size, count, tuple(layers))
         self._sets: list[list[tuple[int, int]]] = []  # of each image and layer

@@ -31,16 +31,19 @@ class Schedule:
 
     Iteration i may spend at most ``max(step * decay^i, least)`` of the original resource less than
     the one before. ``candidates`` is how many proposals are fine-tuned, after ranking all of them
-    as they are; 0 fine-tunes every one, as published. Widths are multiples of ``multiple`` and
-    at least ``floor``. ``short_steps`` are the training steps of a proposal. ``by`` chooses the
-    most accurate proposal ("accuracy", as in the paper) or the one that loses least for what it
-    saves ("ratio", as in the authors' code).
+    as they are; 0 fine-tunes every one, as published. ``most`` is the share of a layer's channels
+    that one iteration may take: a layer of little latency would have to give up most of what it has
+    to bring what is wanted, and what that costs shows only later. Widths are multiples of
+    ``multiple`` and at least ``floor``. ``short_steps`` are the training steps of a proposal.
+    ``by`` chooses the most accurate proposal ("accuracy", as in the paper) or the one that loses
+    least for what it saves ("ratio", as in the authors' code).
     """
 
     step: float = 0.04
     decay: float = 0.97
     least: float = 0.01
     candidates: int = 3
+    most: float = 0.25
     multiple: int = 8
     floor: int = 8
     short_steps: int = 20
@@ -50,6 +53,7 @@ class Schedule:
     def __post_init__(self) -> None:
         for name, low, high in (
             ("step", 1e-4, 0.9), ("decay", 0.1, 1), ("least", 0, 0.5), ("candidates", 0, 10_000),
+            ("most", 0.01, 1),
             ("multiple", 1, 1024), ("floor", 1, 4096), ("short_steps", 0, 100_000),
             ("most_iterations", 1, 100_000),
         ):  # fmt: skip
@@ -74,7 +78,10 @@ class Schedule:
     @classmethod
     def published(cls, short_steps: int = 20) -> Schedule:
         """The literal algorithm: 2.5 % at first, decay .96, every proposal fine-tuned."""
-        return cls(0.025, 0.96, 0.0, 0, 8, 8, short_steps, "accuracy")
+        return cls(
+            0.025, 0.96, 0.0, candidates=0, most=1.0, multiple=8, floor=8,
+            short_steps=short_steps, by="accuracy",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -210,8 +217,8 @@ def proposals(
 ) -> list[Proposal]:
     """For each prunable group, the largest width that brings the network to ``wanted``.
 
-    A group that cannot do it alone is not proposed; if none can, the groups' narrowest cuts that
-    save anything are, so that the loop goes on by what is left.
+    A group that cannot do it alone is proposed with what it may give up at once, where proposals
+    are compared by what they save; otherwise only if no group can do it.
     """
     usable = [group for group in groups if group.prunable and ledger.knows(group)]
     ranked = scores(model, usable, "joint")
@@ -237,14 +244,16 @@ def proposals(
             least = costs(units[0])
             if least < here:
                 spent.append(Proposal(group, tuple(sorted(order[: units[0]])), least))
-    return enough or spent
+    return enough + spent if schedule.by == "ratio" else enough or spent
 
 
 def _units(group: Group, schedule: Schedule) -> list[int]:
     """How many units the group may keep: whole multiples of channels, fewer than it has."""
     per = max(1, schedule.multiple // math.gcd(schedule.multiple, group.block))
     least = max(per, math.ceil(schedule.floor / group.block))
-    return [count for count in range(per, group.channels, per) if count >= least]
+    units = [count for count in range(per, group.channels, per) if count >= least]
+    # One step is always allowed.
+    return [n for n in units if n >= (1 - schedule.most) * group.channels] or units[-1:]
 
 
 def _best(
