@@ -155,7 +155,7 @@ class Convolve:
             assert library is not None
             where = layout(
                 library, (self.kernel[0], self.kernel[1]), step.weight.shape[1], size, step.size,
-                step.stride[0], step.padding, step.dilation,
+                step.stride[0], step.padding, step.dilation, step.depthwise,
             )  # fmt: skip
             self.native[size] = NativeConvolution(
                 library, self.weight, step.bias, where, relu=step.relu, depthwise=step.depthwise,

@@ -118,16 +118,25 @@ static void spread(
 
 /* Put the pixels that are worked on together beside one another: (chunk, channels, width of chunk).
 
-   Of a map that is read as it lies there may be fewer than `end`; zeros stand for the rest. */
+   Where the map is read as it lies, by steps of the stride, zeros stand for pixels behind its end. */
 static void pack(
-    const real *x, int64_t plane, int64_t channels, int64_t begin, int64_t end, int64_t there,
+    const real *x, int64_t plane, int64_t channels, int64_t begin, int64_t end, const Shape *s,
     real *to)
 {
+    const int64_t there = s->plane ? end : s->count, step = s->plane ? 1 : s->stride;
     for (int64_t p = begin; p < end; p += WIDE * LANES) {
         const int64_t width = end - p < WIDE * LANES ? end - p : WIDE * LANES;
         const int64_t copied = there - p < width ? there - p : width;
+        int64_t from[WIDE * LANES];
+        if (step > 1)
+            for (int64_t c = 0; c < copied; c++)
+                from[c] = (p + c) / s->out_width * step * s->width + (p + c) % s->out_width * step;
         for (int64_t k = 0; k < channels; k++, to += width) {
-            memcpy(to, x + k * plane + p, copied * sizeof(real));
+            const real *channel = x + k * plane;
+            if (step > 1)
+                for (int64_t c = 0; c < copied; c++) to[c] = channel[from[c]];
+            else
+                memcpy(to, channel + p, copied * sizeof(real));
             for (int64_t c = copied; c < width; c++) to[c] = 0;
         }
     }
@@ -223,10 +232,7 @@ void convolve(
         const int64_t end = begin + s->span < rounded ? begin + s->span : rounded;
         for (int64_t k = 0; k < channels; k += part) {
             const int64_t some = channels - k < part ? channels - k : part;
-            if (packed) {
-                const int64_t there = s->plane ? end : s->count;
-                pack(planes + k * plane + at[0], plane, some, begin, end, there, chunks);
-            }
+            if (packed) pack(planes + k * plane + at[0], plane, some, begin, end, s, chunks);
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
             for (int64_t n = 0; n < tiles; n++) {
                 const real *rows[TALL];
@@ -277,13 +283,49 @@ static double kth(double *values, int64_t n, int64_t k)
     return values[k - 1];
 }
 
+static inline real widened(uint16_t half)
+{
+    const uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* Add rows of the weights, four at a time, times the means of their channels. */
+#define WEIGH(NAME, TYPE, READ)                                                                    \
+    static void NAME(                                                                              \
+        const real *means, int64_t channels, const int64_t *index, const void *weight,             \
+        int64_t outputs, real *g)                                                                  \
+    {                                                                                              \
+        for (int64_t k = 0; k < channels; k += 4) {                                                \
+            const TYPE *row[4];                                                                    \
+            real by[4];                                                                            \
+            for (int64_t n = 0; n < 4; n++) {                                                      \
+                const int64_t at = k + n < channels ? k + n : k;                                   \
+                row[n] = (const TYPE *)weight + (index ? index[at] : at) * outputs;                \
+                by[n] = k + n < channels ? means[at] : 0;                                          \
+            }                                                                                      \
+            for (int64_t n = k + 4; n < k + 8 && n < channels; n++) {                              \
+                const TYPE *next = (const TYPE *)weight + (index ? index[n] : n) * outputs;        \
+                for (int64_t o = 0; o < outputs; o += 64 / sizeof(TYPE))                           \
+                    __builtin_prefetch(next + o);                                                  \
+            }                                                                                      \
+            _Pragma("GCC ivdep") for (int64_t o = 0; o < outputs; o++) g[o] +=                     \
+                by[0] * READ(row[0][o]) + by[1] * READ(row[1][o]) + by[2] * READ(row[2][o]) +      \
+                by[3] * READ(row[3][o]);                                                           \
+        }                                                                                          \
+    }
+WEIGH(weigh, real, )
+WEIGH(weigh_halves, uint16_t, widened)
+
 /* Predict scales of `outputs` channels and choose those that win: which, and their scales.
 
-   `weight` has a row for each channel of the input. Runs of `block` channels win by their sum.
+   `weight` has a row for each channel of the input; `half`: of the upper halves of single-precision
+   numbers, which are half as much to read. Runs of `block` channels win by their sum.
    Of equals, to the share `tie`, the first wins; they are compared in double precision. `scratch` has room for 3 times the outputs.
    Returns how many; channels that are not above 0 are left out, but for one if all are. */
 int64_t predict(
-    const real *means, int64_t channels, const int64_t *index, const real *weight,
+    const real *means, int64_t channels, const int64_t *index, const void *weight, int half,
     const real *bias, int64_t outputs, int64_t active, int64_t block, double tie, int64_t *chosen,
     real *scale, double *scratch)
 {
@@ -291,22 +333,10 @@ int64_t predict(
     real *g = (real *)(sorted + outputs);
     const int64_t blocks = outputs / block, stay = active / block;
     memcpy(g, bias, outputs * sizeof(real));
-    for (int64_t k = 0; k < channels; k += 4) {
-        const real *row[4];
-        real by[4];
-        for (int64_t n = 0; n < 4; n++) {
-            const int64_t at = k + n < channels ? k + n : k;
-            row[n] = weight + (index ? index[at] : at) * outputs;
-            by[n] = k + n < channels ? means[at] : 0;
-        }
-        for (int64_t n = 4; n < 8 && k + n < channels; n++) {
-            const real *next = weight + (index ? index[k + n] : k + n) * outputs;
-            for (int64_t o = 0; o < outputs; o += 16) __builtin_prefetch(next + o);
-        }
-#pragma GCC ivdep
-        for (int64_t o = 0; o < outputs; o++)
-            g[o] += by[0] * row[0][o] + by[1] * row[1][o] + by[2] * row[2][o] + by[3] * row[3][o];
-    }
+    if (half)
+        weigh_halves(means, channels, index, weight, outputs, g);
+    else
+        weigh(means, channels, index, weight, outputs, g);
     for (int64_t o = 0; o < outputs; o++) g[o] = g[o] > 0 ? g[o] : 0;
     double least = 0;
     if (active < outputs) {

@@ -134,7 +134,7 @@ def _opened(path: Path) -> ctypes.CDLL:
     ]  # fmt: skip
     library.predict.restype = Count
     library.predict.argtypes = [
-        Pointer, Count, Pointer, Pointer, Pointer, Count, Count, Count, ctypes.c_double,
+        Pointer, Count, Pointer, Pointer, Whole, Pointer, Count, Count, Count, ctypes.c_double,
         Pointer, Pointer, Pointer,
     ]  # fmt: skip
     library.add.restype = Count
@@ -164,6 +164,7 @@ class Layout(NamedTuple):
 def layout(
     library: ctypes.CDLL, kernel: tuple[int, int], inputs: int, size: tuple[int, int],
     out: tuple[int, int], stride: int, padding: tuple[int, int], dilation: tuple[int, int],
+    depthwise: bool = False,
 ) -> Layout:  # fmt: skip
     """Lay out planes of ``size`` for a kernel, with zeros around them."""
     lanes = library.lanes()
@@ -189,8 +190,8 @@ def layout(
         for column in columns
     ]
     plane = max(one * len(phases), _up(max(at) + _up(count, lanes), lanes))
-    if kernel == (1, 1) and stride == 1 and padding == (0, 0):
-        plane, first, at = 0, 0, [0]
+    if kernel == (1, 1) and padding == (0, 0) and not depthwise:  # read as they lie
+        plane, first, at, pitch, count = 0, 0, [0], right, down * right
     places = [value for n, (y, x) in enumerate(phases) for value in (y, x, n * one)]
     shape = Shape(
         height, width, down, right, len(at), inputs, stride, plane, pitch, first, len(phases),
@@ -256,6 +257,10 @@ class NativeGate:
         tie: float,
     ) -> None:  # fmt: skip
         self.library, self.weight, self.bias = library, weight.contiguous(), bias.contiguous()
+        halves = self.weight.to(torch.bfloat16)
+        self.half = weight.dtype is torch.float32 and torch.equal(halves.float(), self.weight)
+        if self.half:
+            self.weight = halves
         self.active, self.block, self.tie = active, block, tie
         self.scratch = torch.empty(3 * len(bias), dtype=torch.float64)
 
@@ -264,9 +269,9 @@ class NativeGate:
         outputs = len(self.bias)
         scales, chosen = means.new_empty(outputs), torch.empty(outputs, dtype=torch.long)
         count = self.library.predict(
-            means.data_ptr(), len(means), _at(index), self.weight.data_ptr(), self.bias.data_ptr(),
-            outputs, self.active, self.block, self.tie, chosen.data_ptr(), scales.data_ptr(),
-            self.scratch.data_ptr(),
+            means.data_ptr(), len(means), _at(index), self.weight.data_ptr(), self.half,
+            self.bias.data_ptr(), outputs, self.active, self.block, self.tie, chosen.data_ptr(),
+            scales.data_ptr(), self.scratch.data_ptr(),
         )  # fmt: skip
         return scales[:count], chosen[:count]
 

@@ -21,7 +21,7 @@ from compress.data import Arrays
 from compress.data.augment import Augment
 from compress.errors import CompressError
 from compress.models import DepthNet, normalised
-from compress.models.gates import checked_density, gates_of, set_density
+from compress.models.gates import checked_density, gates_of, round_predictors, set_density
 from compress.pruning.task import DepthTask
 from compress.train import Recipe, Trainer
 from compress.train.device import threads_for
@@ -151,6 +151,8 @@ def train_gates(
 
         def told(epoch: Epoch, averaged: DepthNet, step: Step = step, number: int = number) -> None:
             if on_epoch:
+                if epoch.number == epoch.of:
+                    round_predictors(averaged)
                 _settle(averaged, task, step)
                 on_epoch(Progress(step, number, len(steps), epoch, _score(task, averaged)))
 
@@ -193,6 +195,7 @@ def _train(
         model.drop_auxiliary()
         model.load_state_dict(trainer.averaged.state_dict())
         model.eval().requires_grad_(True)
+        round_predictors(model)
         _settle(model, task, step)
 
 

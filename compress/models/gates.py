@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from compress.errors import CompressError, unknown
@@ -67,6 +68,17 @@ def attach(
         if isinstance(gated, GatedConv):
             begin(gated, norm, start)
     set_density(model, density)
+
+
+def round_predictors(model: nn.Module) -> None:
+    """Round the weights of gates' predictors to what bfloat16 holds, in place.
+
+    They are read once an image, each for a single product: how long that takes is how much memory
+    they fill. The executor then keeps them in half of it, to the same result.
+    """
+    for gate in gates_of(model).values():
+        weight = gate.predictor.weight.data
+        weight.copy_(weight.to(torch.bfloat16))
 
 
 def gates_of(model: nn.Module) -> dict[str, ChannelGate]:

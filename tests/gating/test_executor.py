@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from compress.gating._graph import folded, read
 from compress.gating._plan import Plan
 from compress.gating._steps import Conv
 from compress.gating.executor import GatedExecutor, dense_executor
+from compress.gating.native import native
 from compress.models.blocks.gates import ChannelGate, FollowingConv, GatedConv
 
 
@@ -120,16 +123,20 @@ class Drawn(nn.Module):
 KINDS = "conv concat add depthwise grouped squeeze shuffle pool shift bare pointwise".split()
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=14, deadline=None, derandomize=True)
 @given(
     st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 3)), min_size=3, max_size=6),
     st.sampled_from([0.25, 0.5, 0.75]),
     st.sampled_from([1, 2]),
     st.sampled_from(["gather", "measure"]),
+    st.booleans(),
 )
-def test_any_network_of_these_blocks_gives_what_the_masked_one_gives(plan, density, block, choose):
+def test_any_network_of_these_blocks_gives_what_the_masked_one_gives(
+    plan, density, block, choose, own
+):
     torch.manual_seed(len(plan))
-    equal(Drawn(plan, density, block), (8, 12), choose)
+    with patch.dict(os.environ, {"COMPRESS_NATIVE": str(int(own))}):
+        equal(Drawn(plan, density, block), (8, 12), choose)
 
 
 def residual(density: float = 0.5) -> nn.Module:
@@ -146,6 +153,19 @@ def residual(density: float = 0.5) -> nn.Module:
         run, stem=gated(3, 16, density=density), a=gated(16, 16, density=density),
         b=gated(16, 16, 1, density), c=gated(16, 16, 1, density), head=nn.Conv2d(32, 2, 1),
     )  # fmt: skip
+
+
+def test_both_ways_give_the_same(monkeypatch):
+    net = residual().double().eval()
+    image = torch.randn(1, 3, 6, 10, dtype=torch.float64)
+    results = []
+    for wanted in ("1", "0"):
+        monkeypatch.setenv("COMPRESS_NATIVE", wanted)
+        executor = GatedExecutor(net, (6, 10), choose="gather")
+        own = any("native" in layer.mode for layer in executor.plan.layers)
+        assert own == (native(torch.float64) is not None)
+        results.append(executor(image))
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)
 
 
 def test_sums_that_write_into_what_they_read_spoil_nothing():
