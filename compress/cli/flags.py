@@ -145,6 +145,14 @@ def gate_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--threads", type=int, default=1, help="of torch, measured (default: 1)")
     sub.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default: 5)")
     sub.add_argument(
+        "--per-stage",
+        type=int,
+        default=0,
+        metavar="TRIALS",
+        help="search a density for each stage, at the multiply-adds of --density, in so many "
+        "trials (default: the same density everywhere)",
+    )
+    sub.add_argument(
         "--no-static",
         dest="static",
         action="store_false",

@@ -73,6 +73,7 @@ def gate(args: Namespace) -> int:
         threads=args.threads,
         seconds=args.seconds,
         static=args.static,
+        trials=args.per_stage,
         folder=work,
         asked={key: value for key, value in vars(args).items() if key not in unasked},
         events=Told(),
@@ -122,9 +123,12 @@ def _tell(done: Any) -> None:
     print(f"dense in plain torch: {_interval(eager)} ms; {done.after['latency']['verdict']}")
     gathered = sum(not one["mode"].startswith("dense") for one in done.plan)
     print(
-        f"{gathered} of {len(done.plan)} convolutions gather their channels; in the others copying "
-        "weights takes longer than it saves here"
+        f"{gathered} of {len(done.plan)} convolutions compute only chosen channels; in the others "
+        "that is not possible, or does not pay here"
     )
+    if done.stages:
+        shares = ", ".join(f"{name}: {value:.2f}" for name, value in done.stages.items())
+        print(f"density by stage (its maps' size): {shares}")
     if done.better():
         print(done.better())
     print(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from compress.errors import CompressError
@@ -46,8 +47,8 @@ def macs_over(executor: GatedExecutor, images: Iterable[Tensor]) -> MacsSpread:
     """
     macs: list[int] = []
     run: list[int] = []
-    for batch in images:
-        executor(batch)
+    for image in (one for batch in images for one in torch.split(batch, 1)):
+        executor(image)
         macs += executor.macs
         run += executor.macs_run
     if not macs:

@@ -45,7 +45,10 @@ def expected_macs(
 
 
 def gated_macs(
-    model: nn.Module, size: tuple[int, int], densities: Mapping[str, float] | None = None
+    model: nn.Module,
+    size: tuple[int, int],
+    densities: Mapping[str, float] | None = None,
+    graph: Operators | None = None,
 ) -> GatedMacs:
     """Count the multiply-adds that are left where only winning channels are computed and read.
 
@@ -58,6 +61,7 @@ def gated_macs(
         model: a network with gates.
         size: network input (height, width).
         densities: other densities than those set, by the path of the convolution.
+        graph: of the network without gates, where it is known already.
 
     Source: papers' counts: conv x d_in x d_out + C_in x C_out + H x W x C_in a gate.
     """
@@ -67,7 +71,7 @@ def gated_macs(
         if path not in gates:
             raise unknown("gate", path, gates)
         active[path] = gates[path].active_at(checked_density(value, f"density of {path}"))
-    graph = Operators(without_gates(model) if gates else model, size)
+    graph = graph or Operators(without_gates(model) if gates else model, size)
     left = {graph.image: shape(graph.image)[1]}  # channels that may be other than zero
     linear = predictors = pooling = dense = 0
     layers: dict[str, int] = {}

