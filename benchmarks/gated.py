@@ -3,7 +3,8 @@
 One trained network gets gates, whose density is lowered in steps with fine-tuning between. Every
 density's network is kept in --save, so that an interrupted run goes on; `static` prunes the
 network uniformly until it is as fast as the one at .5 and trains it for as many epochs; `measure`
-times all of them on held-out images beside one another and writes sweep.json.
+times all of them on held-out images beside one another and writes sweep.json, which
+`compress report SAVE/sweep.json --figures` draws.
 
     compress train resnet-depth@paper --data scenes --size 96x128 --epochs 12 -o base.safetensors
     python benchmarks/gated.py base.safetensors --data scenes --save gated-scenes
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from compress.gating.train import Phases, Progress, schedule, train_gates
 from compress.models import DepthNet, load, save
 from compress.models.gates import attach, gates_of
 from compress.pruning.task import DepthTask
+from compress.search.run import environment
 from compress.space.genotype import input_size
 
 DENSITIES = (0.9, 0.8, 0.7, 0.5, 0.3)
@@ -117,7 +120,7 @@ class Run:
         some = images[:: max(1, len(images) // 32)]
         networks: dict[str, Any] = {"base": dense_executor(self.base, self.size, threads=1)}
         spreads = {}
-        for density in DENSITIES:
+        for density in sorted({*DENSITIES, *self.args.densities}, reverse=True):
             name = f"gated-{density:g}"
             if self.path(name).is_file():
                 model = load(self.path(name))
@@ -127,36 +130,59 @@ class Run:
             networks["static"] = dense_executor(load(self.path("static")), self.size, threads=1)
         networks["base, plain torch"] = eager(copy.deepcopy(self.base))
         timed = time_networks(networks, some, threads=1, seconds=self.args.seconds)
-        sweep = []
+        sweep, others = [], {}
         for name, one in timed.latencies.items():
             row = self.row(name) if (self.save / f"{name}.json").is_file() else {}
             line = f"{name:<18}{one.median_ms:8.2f} [{one.low_ms:.2f}, {one.high_ms:.2f}] ms"
-            known: dict[str, Any] = {"network": name, "latency": one.to_dict()} | row
+            known: dict[str, Any] = {"latency": one.to_dict()} | figures(row)
             if name in timed.speedups:
                 ratio = timed.speedups[name]
                 known["speedup"] = ratio._asdict()
                 line += f"  {ratio.ratio:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]"
             if name in spreads:
                 spread = spreads[name]
-                known |= {"density": float(name.split("-")[1]), "spread": spread.to_dict()}
                 promised = spread.dense / spread.mean
                 gained = (timed.speedups[name].ratio - 1) / (promised - 1)
-                known["share_gained"] = gained
+                known |= {
+                    "density": float(name.split("-")[1]), "delta1": row["heldout_delta1"],
+                    "epochs": row["epochs"], "share_gained": gained,
+                    **{f"macs_{k}": v for k, v in spread.to_dict().items() if k != "images"},
+                }  # fmt: skip
+                sweep.append(known)
                 line += (
                     f"  MACs {spread.mean / 1e6:.1f} M mean, {spread.p95 / 1e6:.1f} p95, "
                     f"{spread.worst / 1e6:.1f} worst ({promised:.2f}x); {gained:.0%} gained"
                 )
+            else:
+                others[name] = known
             if row:
                 line += f"  d1 {row['validation_delta1']:.4f} / {row['heldout_delta1']:.4f}"
-            sweep.append(known)
             print(line)
         if (self.save / "longer.json").is_file():
             row = self.row("longer")
+            others["longer"] = figures(row)
             print(f"longer  d1 {row['validation_delta1']:.4f} / {row['heldout_delta1']:.4f}")
-            sweep.append(row)
-        print(", ".join(sorted({one.verdict for one in timed.latencies.values()})))
+        verdicts = sorted({one.verdict for one in timed.latencies.values()})
+        print(", ".join(verdicts))
+        least = min(sweep, key=lambda one: one["density"])
+        result = {
+            "density": least["density"], "before": others["base"], "after": least,
+            "static": others.get("static"), "sweep": sweep, "others": others,
+            "macs": {k[5:]: v for k, v in least.items() if k.startswith("macs_")},
+            "verdicts": verdicts, "command": ["python", *sys.argv], "environment": environment(),
+        }  # fmt: skip
         with whole(self.save / "sweep.json") as path:
-            path.write_text(json.dumps(sweep, indent=1), "utf-8")
+            path.write_text(json.dumps(result, indent=1), "utf-8")
+
+
+def figures(row: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a network, as a result of ``compress gate`` has it."""
+    found: dict[str, Any] = {k: row[k] for k in ("params", "macs", "epochs") if k in row}
+    for part in ("validation", "heldout"):
+        keys = [key for key in row if key.startswith(f"{part}_")]
+        if keys:
+            found[part] = {key.removeprefix(f"{part}_"): row[key] for key in keys}
+    return found
 
 
 def told(progress: Progress) -> None:
