@@ -174,3 +174,48 @@ def test_an_unreachable_target_ends_with_the_narrowest_network(net):
 def test_wrong_schedules(wrong):
     with pytest.raises(CompressError, match=next(iter(wrong))):
         Schedule(**wrong)
+
+
+def test_no_layer_gives_up_more_than_its_share_at_once(net):
+    resource = Params()
+    start = resource(operators_of(net, SIZE))
+    schedule = Schedule(step=0.3, most=0.25)
+    done = netadapt(net, 0.6 * start, resource, Likeness(net), SIZE, schedule)
+    assert done.reached
+    for step in done.history:
+        # A quarter, or one step of 8 where that is more.
+        assert step.before - step.after <= max(8, step.before // 4)
+    at_once = netadapt(net, 0.6 * start, resource, Likeness(net), SIZE, Schedule(step=0.3, most=1))
+    assert any(step.before - step.after > step.before // 4 for step in at_once.history)
+
+
+def test_what_saves_little_is_proposed_only_where_nothing_else_is(net):
+    groups, resource = [g for g in find_groups(net, SIZE) if g.prunable], Params()
+    ledger, here = Ledger(net, groups, SIZE), resource(operators_of(net, SIZE))
+    wanted = 0.75 * here
+    saved = [
+        (here - one.resource) / (here - wanted)
+        for one in proposals(net, groups, ledger, wanted, resource, Schedule(most=0.25))
+    ]
+    assert saved and (min(saved) >= 0.5 or max(saved) < 0.5)
+    literal = Schedule(most=0.25, by="accuracy")
+    published = proposals(net, groups, ledger, wanted, resource, literal)
+    alike = [one.resource <= wanted for one in published]
+    assert all(alike) or not any(alike)
+
+
+def test_where_tuning_gains_more_saved_is_better(net):
+    class Gains(Likeness):
+        """Every cut is as much better than the network was: what it saves decides."""
+
+        def score(self, model: nn.Module) -> float:
+            return float(sum(p.numel() for p in model.parameters()) < whole)
+
+    whole = sum(p.numel() for p in net.parameters())
+    resource = Params()
+    start = resource(operators_of(net, SIZE))
+    schedule = Schedule(step=0.02, least=0.02, candidates=0)
+    step = netadapt(net, 0.97 * start, resource, Gains(net), SIZE, schedule).history[0]
+    groups = [g for g in find_groups(net, SIZE) if g.prunable]
+    offered = proposals(net, groups, Ledger(net, groups, SIZE), 0.98 * start, resource, schedule)
+    assert step.resource == min(one.resource for one in offered)
