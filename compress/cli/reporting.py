@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from compress.report.findings import Findings
 
-EVERY_S = 10.0
-
 
 def report(args: Namespace) -> int:
     """Write the page of a study, or of the JSON of a pruning or gating."""
@@ -38,16 +36,12 @@ def _study(args: Namespace) -> dict[str, Any]:
     from compress.report.export import PARQUET
     from compress.report.figures import write_figures
     from compress.report.findings import read
-    from compress.report.live import follow
+    from compress.report.live import checked_every, follow
     from compress.report.page import TABLE
     from compress.search.sampler import hush_optuna
     from compress.search.store import prepare_folder
 
-    every_s = EVERY_S if args.every is None else args.every
-    if args.every is not None and not args.live:
-        raise CompressError("--every goes with --live, which writes the page again and again")
-    if not 1 <= every_s <= 86_400:
-        raise CompressError(f"--every {every_s:g}: give seconds from 1 to 86400")
+    every_s = checked_every(args.every, args.live)
     hush_optuna()
     out = Path(args.out)
     study = _opened(args.study, out, args.storage)
@@ -64,7 +58,7 @@ def _study(args: Namespace) -> dict[str, Any]:
         return write_report(study, folder, **more)
 
     page = write()
-    if args.live:
+    if every_s is not None:
         print(f"{page}: written again every {every_s:g} s; Ctrl-C ends", file=sys.stderr)
         try:
             follow(study, folder, write, every_s)

@@ -101,6 +101,21 @@ def test_a_study_from_images_to_a_saved_network(options, tmp_path, tiny_folder):
     assert best["trial"] in kept
 
 
+def test_the_report_is_written_while_the_study_runs(options, tmp_path):
+    page, seen = tmp_path / "s" / "index.html", []
+
+    class Slow(Watch):
+        def finished(self, record, records):
+            end = time.monotonic() + 20  # a page of before this candidate, at least
+            while not page.is_file() and time.monotonic() < end:
+                time.sleep(0.05)
+            seen.append(page.read_text("utf-8"))
+
+    result = search(study="s", trials=2, live=1.0, events=Slow(), **options)
+    assert result.complete and all('data-refresh="1"' in text for text in seen) and seen
+    assert "data-refresh=" not in page.read_text("utf-8")
+
+
 def test_the_same_call_again_trains_nothing_and_more_trials_go_on(options):
     first = search(study="s", trials=2, **options)
     watch = Watch()
