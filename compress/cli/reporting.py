@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from compress.errors import CompressError
 if TYPE_CHECKING:
     from optuna.study import Study
 
+    from compress.data import Dataset
     from compress.report.findings import Findings
 
 
@@ -36,6 +38,7 @@ def _study(args: Namespace) -> dict[str, Any]:
     from compress.report.export import PARQUET
     from compress.report.figures import write_figures
     from compress.report.findings import read
+    from compress.report.gallery import draw_front
     from compress.report.live import checked_every, follow
     from compress.report.page import TABLE
     from compress.search.sampler import hush_optuna
@@ -57,11 +60,19 @@ def _study(args: Namespace) -> dict[str, Any]:
             more["refresh"] = refresh
         return write_report(study, folder, **more)
 
+    def drawn() -> None:
+        found = read(study)
+        draw_front(found, folder, partial(_data, found), partial(print, file=sys.stderr))
+
+    if every_s is None:
+        drawn()
     page = write()
     if every_s is not None:
         print(f"{page}: written again every {every_s:g} s; Ctrl-C ends", file=sys.stderr)
         try:
             follow(study, folder, write, every_s)
+            drawn()
+            write()
         except KeyboardInterrupt:
             print("the last report stands", file=sys.stderr)
     written = {
@@ -73,6 +84,19 @@ def _study(args: Namespace) -> dict[str, Any]:
     if args.figures:
         return written | {"figures": [str(file) for file in write_figures(read(study), folder)]}
     return written
+
+
+def _data(found: Findings) -> Dataset:
+    """A study's data set, as its configuration names it."""
+    from compress.data import open_data
+    from compress.search.config import SearchConfig
+
+    if "data" not in found.config:
+        raise CompressError(f"study {found.name} does not say on which data it was made")
+    config = SearchConfig.from_dict(dict(found.config), f"study {found.name}")
+    return open_data(
+        config.data, depth_scale=config.depth_scale, cap_m=config.cap_m, split=config.split
+    )
 
 
 def _outcome(args: Namespace, path: Path) -> dict[str, Any]:

@@ -217,6 +217,8 @@ def _result(
     session: Session, best: dict[str, Any] | None, complete: bool, storage: str | None
 ) -> SearchResult:
     from compress.report import write_report
+    from compress.report.findings import read
+    from compress.report.gallery import draw_front
     from compress.report.samples import write_samples
 
     session.tick()
@@ -225,6 +227,10 @@ def _result(
     if best is not None:
         model, frames = load(best["model"]), session.dataset.heldout
         write_samples(model, frames, session.folder, cap_m=session.dataset.cap_m)
+    if complete:  # who interrupts a study wants its end
+        draw_front(
+            read(session.study), session.folder, lambda: session.dataset, session.events.note
+        )
     page = write_report(session.study, session.folder)
     miss = nearest_miss(rows)
     return SearchResult(
