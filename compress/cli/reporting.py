@@ -39,8 +39,9 @@ def _study(args: Namespace) -> dict[str, Any]:
     from compress.report.figures import write_figures
     from compress.report.findings import read
     from compress.report.gallery import draw_front
+    from compress.report.kept import KEPT
     from compress.report.live import checked_every, follow
-    from compress.report.page import TABLE
+    from compress.report.tables import TABLE
     from compress.search.sampler import hush_optuna
     from compress.search.store import prepare_folder
 
@@ -80,6 +81,7 @@ def _study(args: Namespace) -> dict[str, Any]:
         "report": str(page),
         "csv": str(folder / TABLE),
         "parquet": str(folder / PARQUET),
+        "kept": str(folder / KEPT),
     }
     if args.figures:
         return written | {"figures": [str(file) for file in write_figures(read(study), folder)]}
@@ -133,10 +135,13 @@ def _compared(word: str, out: Path, storage: str | None, study: Study) -> Callab
 
 
 def _opened(word: str, out: Path, storage: str | None) -> Study:
-    """A study by its name, or by the path of its folder."""
-    from compress.search.store import find_study
+    """A study by its name, or by the path of its folder; without a database, as it was kept."""
+    from compress.report.kept import is_kept, open_kept
+    from compress.search.store import DATABASE, find_study
 
     folder = _folder(word, out)
+    if storage is None and is_kept(folder) and not (folder / DATABASE).is_file():
+        return open_kept(folder)
     return find_study(folder.name, folder.parent, storage)
 
 

@@ -84,6 +84,13 @@ def test_a_study_gets_a_page_tables_and_figures(capsys, tmp_path):
     ]
     assert sorted(Path(file).name for file in told["figures"]) == sorted(stems)
     assert all(Path(file).is_file() for file in told["figures"])
+    # The text beside the page is the study, without its database too.
+    (folder / "study.db").unlink()
+    (folder / "index.html").unlink()
+    before = (folder / "trials.csv").read_bytes()
+    code, _, err = run(capsys, "demo", "--out", str(tmp_path))
+    assert code == 0, err
+    assert (folder / "index.html").is_file() and (folder / "trials.csv").read_bytes() == before
 
 
 def test_depth_maps_of_the_front_are_drawn_where_weights_and_data_are_there(
