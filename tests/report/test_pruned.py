@@ -13,11 +13,6 @@ from test_report import EVIL, Page
 from compress.report.pruned import write_pruning_report
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-CHROMIUM = Path("/usr/bin/chromium")
-QUIET = (
-    "--no-sandbox", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run",
-)  # fmt: skip
 
 
 def opened(result, tmp_path: Path) -> Page:
@@ -238,24 +233,13 @@ def test_a_file_is_read_and_written_beside(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"small.json", "small.html"}
 
 
-@pytest.fixture(scope="module")
-def browser():
-    pytest.importorskip("playwright")
-    if not CHROMIUM.exists():
-        pytest.skip("no chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        made = play.chromium.launch(executable_path=str(CHROMIUM), args=list(QUIET))
-        yield made
-        made.close()
-
-
 @pytest.mark.parametrize("make", [pruning, gating, dict])
-def test_in_a_browser(tmp_path, browser, make):
+def test_in_a_browser(tmp_path, chromium, make):
     path, papers = write_pruning_report(make(), tmp_path), set()
     for width, scheme in ((390, "dark"), (1200, "light")):
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        context = chromium.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme
+        )
         tab = context.new_page()
         asked, told = [], []
         tab.on("request", lambda request, asked=asked: asked.append(request.url))
