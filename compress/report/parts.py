@@ -108,7 +108,7 @@ def network_of(value: Any) -> Network:
             for part, found in held.items()
             if found
         },
-        protocols={k: protocol_line(table(v.get("protocol"))) for k, v in held.items()},
+        protocols={k: protocol_line(table(v.get("protocol"))) for k, v in held.items() if v},
         widths=widths,
         speedup=speedup,
         eager=span_of(values.get("eager")),

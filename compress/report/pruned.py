@@ -80,7 +80,7 @@ def render(found: Outcome, refresh: int | None = None) -> str:
         stands=_amount(found.target[0], _left(found)) if found.target else "",
         columns=[label for label, _ in networks],
         compared=lines,
-        cards=compared.cards(lines) if found.kind == "prune" else [],
+        cards=compared.cards(lines) if found.kind == "prune" and not found.running else [],
         metrics=compared.metrics(networks),
         metric_names={key: METRIC_NAMES[key] for key in METRICS},
         accuracy=pruned_charts.accuracy(found, name),

@@ -167,6 +167,7 @@ def test_the_page_of_a_run_so_far(tmp_path):
     text = page.read_text("utf-8")
     assert "refresh" not in text and "Interrupted; the same command goes on: 1 cut" in text
     assert ">4 M<" in text and "0.8000" in text  # merged into what was known before
+    assert "After" not in text and "Change" not in text
 
 
 def test_the_page_of_a_gating_so_far(tmp_path):

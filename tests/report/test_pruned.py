@@ -10,6 +10,7 @@ import pytest
 from outcomes import METRICS, gating, pruning
 from test_report import EVIL, Page
 
+from compress.gating.sweep import sweep
 from compress.report.pruned import write_pruning_report
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -154,6 +155,19 @@ def test_how_each_layer_of_a_gating_is_run(tmp_path):
     assert "The chosen ways add up to 30.00 ms, the fastest dense ones to 31.50 ms" in page.text
     assert "both: 3 layers, open inputs and open outputs gathered" in page.text
     assert len(page.all("td", "picked")) == 4  # gathering is faster: layers 0, 1, 3 and 4
+
+
+def test_densities_by_the_closed_form(tmp_path):
+    epochs = [
+        {"phase": "lower", "density": d, "delta1": d1, "macs": m}
+        for d, d1, m in ((1.0, 0.9, 27e6), (0.7, 0.8, 20e6), (0.5000000001, 0.7, 15e6))
+    ]
+    page = opened(without(gating(), "static") | {"sweep": sweep(epochs, 13.0)}, tmp_path)
+    for said in ("MACs, at most", "MACs that no image exceeds", "density 0.7: 20 M at most"):
+        assert said in page.text
+    assert "Latency against density" not in page.text and "Chosen density 0.5" in page.text
+    assert "0.5 0.7000 15 M 13.00" in page.text
+    assert "Static" not in page.text  # of which there is nothing
 
 
 def test_training_to_a_density(tmp_path):
