@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -22,7 +21,7 @@ from compress.metrics import METRICS
 from compress.report.files import write_whole
 from compress.report.findings import Findings
 from compress.report.tables import TABLE
-from compress.report.words import number
+from compress.report.toml import toml_lines
 from compress.search.records import CONFIG, ENVIRONMENT, FINAL, GATES, PROTOCOL, REFUSED
 from compress.search.session import SECONDS
 from compress.search.store import check_name
@@ -51,7 +50,7 @@ def write_kept(found: Findings, folder: Path) -> Path:
         REFUSED: found.refused,
         FINAL: found.finals,
     }
-    text = HEAD + "\n".join(_toml(values))
+    text = HEAD + "\n".join(toml_lines(values))
     return write_whole(Path(folder) / KEPT, text.encode("utf-8", "replace"))
 
 
@@ -153,35 +152,3 @@ def _values(row: Mapping[str, str]) -> Iterator[tuple[str, Scalar]]:
         yield from ((k, v) for k, v in values.items() if isinstance(v, Scalar))
     except (ValueError, AttributeError):  # no genotype of ours
         return
-
-
-def _toml(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Lines of TOML; None and what is no finite number are left out."""
-    tables = {k: v for k, v in values.items() if isinstance(v, Mapping)}
-    plain = {k: _value(v) for k, v in values.items() if k not in tables}
-    lines = [f"{_key(k)} = {v}" for k, v in plain.items() if v]
-    if path and (lines or not tables):
-        yield f"[{path}]"
-    yield from lines
-    if lines:
-        yield ""
-    for key, inner in tables.items():
-        if inner:
-            yield from _toml(inner, f"{path}.{_key(key)}" if path else _key(key))
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(filter(None, map(_value, value)))}]"
-    if isinstance(value, Mapping):
-        inside = ((_key(k), _value(v)) for k, v in value.items())
-        return "{" + ", ".join(f"{k} = {v}" for k, v in inside if v) + "}"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return "" if number(value) is None else repr(value)
-
-
-def _key(key: object) -> str:
-    return str(key) if re.fullmatch(r"[A-Za-z0-9_-]+", str(key)) else _value(str(key))

@@ -99,7 +99,6 @@ def render(
     size = found.gates.get("size")
     rows, all_listed = listed(found, MOST_LISTED, BEST_LISTED)
     model = folder / MODEL_FILE
-    training = found.config.get("training")
     shown = pictures(folder, found.shown)
     script = page_script()
     table = table_of(found)
@@ -124,7 +123,7 @@ def render(
         formula=summary.formula(found),
         unfinished=summary.unfinished(found),
         command=words.search_command(found.config, found.name),
-        recipe=words.recipe_lines(training) if isinstance(training, Mapping) and training else "",
+        recipe=words.recipe_lines(found.config),
         model=shlex.quote(str(model)) if model.is_file() else "",
         fronts=_fronts(found),
         compared=[other.name for other in compare],
