@@ -30,6 +30,8 @@ PROBE = "probe"
 CHILDREN, ROUNDS = 48, 8
 # Share of finished trials that are seeds, within bounds.
 ELITE, FEWEST, MOST = 0.2, 3, 12
+# Latest trials that the inquisitor reads: its work grows with their cube.
+LATEST = 300
 
 
 class GenerativeSynthesisSampler(BaseSampler):
@@ -126,6 +128,7 @@ class GenerativeSynthesisSampler(BaseSampler):
         misses them least. Source: Eriksson and Poloczek, "Scalable constrained Bayesian
         optimization", arXiv 2002.08526, section 3.
         """
+        history = history.latest(LATEST)
         probes = [t.user_attrs[PROBE] for t in history.trials if PROBE in t.user_attrs]
         bound = ~np.isnan(history.violations)
         if np.count_nonzero(bound) >= FEWEST:

@@ -14,6 +14,8 @@ RATIOS = tuple(10.0 ** (step / 2) for step in range(-4, 5))
 # What probes are believed before any trial has confirmed them: mean and standard deviation of the
 # weight of their column, in standard deviations of the response.
 BELIEF = (0.3, 0.3)
+# Share of the posterior's spread with which responses are drawn: searches are short.
+TEMPER = 0.5
 # Bound on one module's pull, in natural logarithms of response to cost.
 MOST_PULL = 1.5
 
@@ -62,7 +64,7 @@ class Model:
         weights: Vector = np.zeros(width)
         noise: Vector = np.zeros(count)
         if rng is not None:
-            sigma = math.sqrt(self.variance)
+            sigma = TEMPER * math.sqrt(self.variance)
             weights += rng.normal(0.0, sigma * self.unit, width)
             noise += rng.normal(0.0, sigma * math.sqrt(self.ratio), count)
         gap = self.residual - self.basis.T @ (self.features @ weights + noise)

@@ -50,7 +50,9 @@ class SteppedSampler(BaseSampler):
             name: IntDistribution(0, len(lists[name]) - 1) if name in lists else kind
             for name, kind in search_space.items()
         }
-        drawn = self.inner.sample_relative(self._copy(study, axes, lists, steps), trial, steps)
+        copy = self._copy(study, axes, lists, steps)
+        asking = copy.get_trials(deepcopy=False)[-1]  # the one that is not finished
+        drawn = self.inner.sample_relative(copy, asking, steps)
         return {k: lists[k][v] if k in lists else v for k, v in drawn.items()}
 
     def _copy(
@@ -63,7 +65,8 @@ class SteppedSampler(BaseSampler):
         trials = read_history(study, axes).trials
         key = (study.study_name, [trial.number for trial in trials])
         if self._seen is None or self._seen[0] != key:
-            copy = optuna.create_study(direction=study.direction)
+            uniform = optuna.samplers.RandomSampler(seed=0)
+            copy = optuna.create_study(direction=study.direction, sampler=uniform)
             for trial in trials:
                 values = {name: trial.params[name] for name in steps}
                 copy.add_trial(
@@ -78,6 +81,7 @@ class SteppedSampler(BaseSampler):
                         distributions=steps,
                     )
                 )
+            copy.ask()
             self._seen = (key, copy)
         return self._seen[1]
 

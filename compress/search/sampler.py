@@ -29,8 +29,12 @@ from compress.space import Genotype, SearchSpace
 # Candidates asked of the inner sampler before the last one is walked towards the budget instead:
 # samplers that model the objective cost milliseconds each and do not know the gates.
 PROPOSALS = 32
-# A Gaussian process takes about a second for each, and proposes much the same again.
-FEWER = {"gp": 2}
+# A Gaussian process takes about a second for each, and proposes much the same again; generative
+# synthesis knows the gates.
+FEWER = {"gp": 2, "gensynth": 1}
+# Rounds in which the inner sampler is asked; then candidates are drawn uniformly, so that a small
+# space is searched to its end.
+ASKED = 4
 # Sizes kept, of candidates that may be asked for again.
 REMEMBERED = 20_000
 # Rounds without a candidate that is both small enough and new, after which a space is exhausted.
@@ -112,7 +116,9 @@ class GatedSampler(BaseSampler):
             inner.known = self._known
             inner.indicator = lambda v: self._accepted(v, seen)
         relative = inner.infer_relative_search_space(study, trial) and self._space
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
+            if number == ASKED:
+                relative = {}
             values: dict[str, Any] = {}
             for _ in range(FEWER.get(self.name, PROPOSALS)):
                 drawn = inner.sample_relative(study, trial, relative) if relative else {}
