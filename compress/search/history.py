@@ -83,7 +83,8 @@ def _gains(trials: Sequence[FrozenTrial]) -> dict[int, float]:
     for trial in trials:
         if trial.value is not None and trial.state == TrialState.COMPLETE:
             for step, value in trial.intermediate_values.items():
-                gained.setdefault(step, []).append(trial.value - value)
+                if math.isfinite(trial.value - value):
+                    gained.setdefault(step, []).append(trial.value - value)
     return {step: float(np.mean(found)) for step, found in gained.items()}
 
 
