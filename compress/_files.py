@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# The mask of a process can only be read by setting it: one thread at a time.
+_MASK = threading.Lock()
 
 
 @contextmanager
@@ -22,8 +26,9 @@ def whole(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
+        with _MASK:
+            mask = os.umask(0)
+            os.umask(mask)
         temporary.chmod(0o666 & ~mask)  # mkstemp makes files for their owner alone
         temporary.replace(path)
     finally:

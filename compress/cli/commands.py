@@ -197,7 +197,9 @@ def search(args: Namespace) -> int:
     if args.workers is not None and args.workers < 1:
         raise CompressError(f"--workers {args.workers}: give 1 or more")
     from compress.cli.display import SearchDisplay
+    from compress.report.live import checked_every
 
+    live = checked_every(args.every, args.live)
     with SearchDisplay() as display:
         result = run(
             study=args.study,
@@ -205,6 +207,7 @@ def search(args: Namespace) -> int:
             storage=args.storage,
             workers=args.workers,
             events=display,
+            live=live,
             **options,
         )
     if args.json:

@@ -79,6 +79,7 @@ def search_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--recipe", help="a study recipe: a shipped name or a TOML of these settings")
     sub.add_argument("--out", default="reports", help="folder of studies (default: reports)")
     sub.add_argument("--storage", help="any Optuna storage URL (default: SQLite in the study)")
+    live_flags(sub)
     protocol_flags(sub)
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -119,6 +120,7 @@ def prune_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--seed", type=int, default=0, help="default: 0")
     data_flags(sub)
     sub.add_argument("-o", "--out", help="where to save (default: MODEL-pruned.safetensors)")
+    live_flags(sub)
     sub.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -161,7 +163,14 @@ def gate_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--seed", type=int, default=0, help="default: 0")
     data_flags(sub)
     sub.add_argument("-o", "--out", help="where to save (default: MODEL-gated.safetensors)")
+    live_flags(sub)
     sub.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def live_flags(sub: argparse.ArgumentParser, until: str = "while it runs") -> None:
+    """Whether the page is written before the end, and how often."""
+    sub.add_argument("--live", action="store_true", help=f"write the page again and again {until}")
+    sub.add_argument("--every", type=float, metavar="SECONDS", help="of --live (default: 10)")
 
 
 def training_flags(sub: argparse.ArgumentParser, out: str) -> None:
@@ -227,10 +236,7 @@ def report_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--figures", action="store_true", help="also write figures for a paper: SVG, PNG and PDF"
     )
-    sub.add_argument(
-        "--live", action="store_true", help="write the page again and again until the study ends"
-    )
-    sub.add_argument("--every", type=float, metavar="SECONDS", help="of --live (default: 10)")
+    live_flags(sub, "until the study ends")
     sub.add_argument("--out", default="reports", help="folder of studies (default: reports)")
     sub.add_argument("--storage", help="Optuna storage URL, where the study is not in --out")
     sub.add_argument("--json", action="store_true", help="print one JSON object")

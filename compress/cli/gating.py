@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ def gate(args: Namespace) -> int:
     from compress.gating.train import Phases, Progress
     from compress.pruning.keeper import clear
     from compress.pruning.task import DepthTask
+    from compress.report.live import checked_every, live_outcome
     from compress.report.pruned import write_pruning_report
     from compress.search.run import environment
     from compress.search.store import prepare_folder
 
+    every_s = checked_every(args.every, args.live)
     if not 1 <= args.threads <= usable_cores():
         raise CompressError(
             f"--threads {args.threads}: this process may use 1 to {usable_cores()} processor cores"
@@ -32,7 +35,13 @@ def gate(args: Namespace) -> int:
     prepare_folder(out.absolute().parent)
 
     class Told(Events):
-        """A line for each step, on stderr."""
+        """A line for each step, on stderr; parts of the result for the live page."""
+
+        def __init__(self, add: Callable[[Mapping[str, Any]], None]) -> None:
+            self.add = add
+
+        def so_far(self, values: Mapping[str, Any]) -> None:
+            self.add(values)
 
         def note(self, text: str) -> None:
             print(text, file=sys.stderr, flush=True)
@@ -57,30 +66,34 @@ def gate(args: Namespace) -> int:
             return DepthTask(dataset, size, recipe, seed=args.seed, reading=reading)
 
     # These do not change the network.
-    unasked = ("out", "json", "debug", "run", "static", "seconds", "words")
+    unasked = ("out", "json", "debug", "run", "static", "seconds", "words", "live", "every")
     work = out.with_name(f".{out.stem}.gate")
-    done = gate(
-        args.model,
-        task,
-        density=args.density,
-        target_ms=args.target_latency,
-        size=args.size,
-        variant=args.variant,
-        block=args.block,
-        where=args.where,
-        phases=Phases(args.gate_epochs, args.joint_epochs, args.step_epochs, args.epochs),
-        lam=args.lam,
-        threads=args.threads,
-        seconds=args.seconds,
-        static=args.static,
-        trials=args.per_stage,
-        folder=work,
-        asked={key: value for key, value in vars(args).items() if key not in unasked},
-        events=Told(),
-    )
     told = {"command": ["compress", *args.words], "environment": environment()}
+    page = out.with_suffix(".html")
+    with live_outcome(
+        page, {"model": str(out)} | told, every_s, partial(print, file=sys.stderr)
+    ) as add:
+        done = gate(
+            args.model,
+            task,
+            density=args.density,
+            target_ms=args.target_latency,
+            size=args.size,
+            variant=args.variant,
+            block=args.block,
+            where=args.where,
+            phases=Phases(args.gate_epochs, args.joint_epochs, args.step_epochs, args.epochs),
+            lam=args.lam,
+            threads=args.threads,
+            seconds=args.seconds,
+            static=args.static,
+            trials=args.per_stage,
+            folder=work,
+            asked={key: value for key, value in vars(args).items() if key not in unasked},
+            events=Told(add),
+        )
     write_result(done, out, args.size or done.model.size, told)
-    write_pruning_report(out.with_suffix(".json"), out.with_suffix(".html"))
+    write_pruning_report(out.with_suffix(".json"), page)
     clear(work)
     if args.json:
         print_json(done.to_dict())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,12 @@ def prune(args: Namespace) -> int:
     from compress.pruning.run import prune, write_result
     from compress.pruning.target import Events, Place, Target
     from compress.pruning.task import CallableTask, DepthTask
+    from compress.report.live import checked_every, live_outcome
     from compress.report.pruned import write_pruning_report
     from compress.search.run import environment
     from compress.search.store import prepare_folder
 
+    every_s = checked_every(args.every, args.live)
     backend_called(args.backend)  # a mistyped one shows before anything else
     target = Target(args.target_latency, args.target_macs, args.target_params, args.ratio)
     user_made = ":" in args.model and not Path(args.model).exists()
@@ -43,7 +47,13 @@ def prune(args: Namespace) -> int:
     prepare_folder(out.absolute().parent)
 
     class Told(Events):
-        """A line for each step, on stderr."""
+        """A line for each step, on stderr; parts of the result for the live page."""
+
+        def __init__(self, add: Callable[[Mapping[str, Any]], None]) -> None:
+            self.add = add
+
+        def so_far(self, values: Mapping[str, Any]) -> None:
+            self.add(values)
 
         def note(self, text: str) -> None:
             print(text, file=sys.stderr)
@@ -79,31 +89,36 @@ def prune(args: Namespace) -> int:
     table = _table(args) if target.latency_ms is not None else None
     schedule = Schedule.of(args.method, table.step if table else None)
     schedule = replace(schedule, short_steps=args.short_steps, step=args.step or schedule.step)
-    unasked = ("out", "json", "debug", "run", "epochs", "words")  # do not change how layers are cut
+    # These do not change how layers are cut.
+    unasked = ("out", "json", "debug", "run", "epochs", "words", "live", "every")
     asked = {key: value for key, value in vars(args).items() if key not in unasked}
     work = out.with_name(f".{out.stem}.prune")
-    done = prune(
-        args.model,
-        target,
-        task,
-        size=args.size,
-        place=Place(args.backend, args.threads, args.seconds),
-        table=table,
-        method=args.method,
-        importance=args.importance,
-        schedule=schedule,
-        epochs=args.epochs,
-        weights=args.weights,
-        folder=work,
-        asked=asked,
-        events=Told(),
-    )
+    told = {"command": ["compress", *args.words], "environment": environment()}
+    page = out.with_suffix(".html")
+    with live_outcome(
+        page, {"model": str(out)} | told, every_s, partial(print, file=sys.stderr)
+    ) as add:
+        done = prune(
+            args.model,
+            target,
+            task,
+            size=args.size,
+            place=Place(args.backend, args.threads, args.seconds),
+            table=table,
+            method=args.method,
+            importance=args.importance,
+            schedule=schedule,
+            epochs=args.epochs,
+            weights=args.weights,
+            folder=work,
+            asked=asked,
+            events=Told(add),
+        )
     if not done.nothing_to_do:
         size = args.size or done.model.size
-        told = {"command": ["compress", *args.words], "environment": environment()}
         factory = args.model if user_made else None
         write_result(done, out, size, factory, told)  # type: ignore[arg-type]
-        write_pruning_report(out.with_suffix(".json"), out.with_suffix(".html"))
+        write_pruning_report(out.with_suffix(".json"), page)
         clear(work)
     if args.json:
         print_json(done.to_dict())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,8 @@ from compress.errors import CompressError
 if TYPE_CHECKING:
     from optuna.study import Study
 
+    from compress.data import Dataset
     from compress.report.findings import Findings
-
-EVERY_S = 10.0
 
 
 def report(args: Namespace) -> int:
@@ -38,16 +38,14 @@ def _study(args: Namespace) -> dict[str, Any]:
     from compress.report.export import PARQUET
     from compress.report.figures import write_figures
     from compress.report.findings import read
-    from compress.report.live import follow
-    from compress.report.page import TABLE
+    from compress.report.gallery import draw_front
+    from compress.report.kept import KEPT
+    from compress.report.live import checked_every, follow
+    from compress.report.tables import TABLE
     from compress.search.sampler import hush_optuna
     from compress.search.store import prepare_folder
 
-    every_s = EVERY_S if args.every is None else args.every
-    if args.every is not None and not args.live:
-        raise CompressError("--every goes with --live, which writes the page again and again")
-    if not 1 <= every_s <= 86_400:
-        raise CompressError(f"--every {every_s:g}: give seconds from 1 to 86400")
+    every_s = checked_every(args.every, args.live)
     hush_optuna()
     out = Path(args.out)
     study = _opened(args.study, out, args.storage)
@@ -63,11 +61,19 @@ def _study(args: Namespace) -> dict[str, Any]:
             more["refresh"] = refresh
         return write_report(study, folder, **more)
 
+    def drawn() -> None:
+        found = read(study)
+        draw_front(found, folder, partial(_data, found), partial(print, file=sys.stderr))
+
+    if every_s is None:
+        drawn()
     page = write()
-    if args.live:
+    if every_s is not None:
         print(f"{page}: written again every {every_s:g} s; Ctrl-C ends", file=sys.stderr)
         try:
             follow(study, folder, write, every_s)
+            drawn()
+            write()
         except KeyboardInterrupt:
             print("the last report stands", file=sys.stderr)
     written = {
@@ -75,10 +81,24 @@ def _study(args: Namespace) -> dict[str, Any]:
         "report": str(page),
         "csv": str(folder / TABLE),
         "parquet": str(folder / PARQUET),
+        "kept": str(folder / KEPT),
     }
     if args.figures:
         return written | {"figures": [str(file) for file in write_figures(read(study), folder)]}
     return written
+
+
+def _data(found: Findings) -> Dataset:
+    """A study's data set, as its configuration names it."""
+    from compress.data import open_data
+    from compress.search.config import SearchConfig
+
+    if "data" not in found.config:
+        raise CompressError(f"study {found.name} does not say on which data it was made")
+    config = SearchConfig.from_dict(dict(found.config), f"study {found.name}")
+    return open_data(
+        config.data, depth_scale=config.depth_scale, cap_m=config.cap_m, split=config.split
+    )
 
 
 def _outcome(args: Namespace, path: Path) -> dict[str, Any]:
@@ -115,10 +135,13 @@ def _compared(word: str, out: Path, storage: str | None, study: Study) -> Callab
 
 
 def _opened(word: str, out: Path, storage: str | None) -> Study:
-    """A study by its name, or by the path of its folder."""
-    from compress.search.store import find_study
+    """A study by its name, or by the path of its folder; without a database, as it was kept."""
+    from compress.report.kept import is_kept, open_kept
+    from compress.search.store import DATABASE, find_study
 
     folder = _folder(word, out)
+    if storage is None and is_kept(folder) and not (folder / DATABASE).is_file():
+        return open_kept(folder)
     return find_study(folder.name, folder.parent, storage)
 
 

@@ -19,8 +19,10 @@ from compress.export import export_onnx
 from compress.gating.account import MacsSpread, macs_over
 from compress.gating.bench import eager, images_at, static_twin, time_networks
 from compress.gating.executor import GatedExecutor, dense_executor
+from compress.gating.macs import expected_macs
 from compress.gating.sites import find_sites, sites
 from compress.gating.stages import Tried, by_gate, search_stages
+from compress.gating.sweep import entry, sweep
 from compress.gating.train import LAM, Phases, Progress, Step, schedule, train_gates
 from compress.models import DepthNet, load, save
 from compress.models.gates import attach, checked_density, gates_of, set_density
@@ -43,6 +45,9 @@ class Events:
 
     def epoch(self, progress: Progress) -> None:
         """An epoch is over."""
+
+    def so_far(self, values: Mapping[str, Any]) -> None:
+        """Parts of what the result's JSON will hold, as they come to be known."""
 
 
 @dataclass
@@ -89,6 +94,7 @@ class Gating:
             "static": self.static,
             "better": self.better(),
             "plan": self.plan,
+            "sweep": sweep(self.epochs, self.after["latency"]["median_ms"]),
             "epochs": self.epochs,
             "stages": self.stages,
         }
@@ -192,14 +198,27 @@ def gate(
         )
 
     def told(progress: Progress) -> None:
-        state["epochs"].append(_flat(progress))
+        state["epochs"].append(entry(progress, state["epochs"], lambda: expected_macs(gated, at)))
         events.epoch(progress)
+        tell()
+
+    def tell() -> None:
+        events.so_far(
+            {
+                "target": None if target_ms is None else {"latency_ms": target_ms},
+                "density": _mean(state["densities"]),
+                "densities": dict(state["densities"]),
+                "epochs": list(state["epochs"]),
+                "sweep": sweep(state["epochs"]),
+            }
+        )
 
     def keep(net: DepthNet, done: int, step: Step) -> None:
         state["history"].append(step.phase)
         if keeper:
             keeper.store(net, state)
 
+    tell()
     # Where densities are searched for, the last phase is at what is found.
     way = replace(phases, final=0, each=max(1, phases.each)) if trials else phases
     if "stages" not in state:
@@ -367,17 +386,6 @@ def _densities_for(
 
 def _mean(densities: Mapping[str, float]) -> float:
     return sum(densities.values()) / len(densities)
-
-
-def _flat(progress: Progress) -> dict[str, Any]:
-    return {
-        "phase": progress.step.phase,
-        "density": progress.step.density,
-        "epoch": progress.epoch.number,
-        "loss": progress.epoch.loss,
-        "delta1": progress.delta1,
-        "seconds": progress.epoch.seconds,
-    }
 
 
 def write_result(

@@ -60,6 +60,7 @@ class Loop:
     def go(self) -> tuple[nn.Module, bool]:
         """Prune until the target is met or nothing is left; the network and whether it was met."""
         model = self._taken_up()
+        self._tell()
         if self.target.latency_ms is not None and self.method != "depgraph":
             # The prediction is corrected once on the way, or it may cut far more than is asked.
             ahead = AHEAD * self.target.value
@@ -127,6 +128,16 @@ class Loop:
         self.history.append(step)
         self._store(model)
         self.events.iteration(step, self._goal())
+        self._tell()
+
+    def _tell(self) -> None:
+        self.events.so_far(
+            {
+                "before": {"accuracy": self.accuracy_before},
+                "iterations": [step.to_dict() for step in self.history],
+                "predictions": list(self.predictions),
+            }
+        )
 
     def _store(self, model: nn.Module) -> None:
         if self.keeper:
@@ -170,6 +181,7 @@ class Loop:
                 "high_ms": found.high_ms,
             }
         )
+        self._tell()
         met = found.high_ms <= self.target.value
         if not met:
             self.resource.correction *= found.high_ms / predicted

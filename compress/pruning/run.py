@@ -129,6 +129,8 @@ def prune(
         have = certain = float(began.get(target.name, float("inf")))
     if certain <= target.value:
         return Pruning(original, target, True, True, began, began)
+    began["widths"] = widths(original)
+    events.so_far({"target": {target.name: target.value}, "before": dict(began)})
     if table is not None and (doubt := table.stretched(at)):
         events.note(doubt)
     schedule = schedule or Schedule.of(method, table.step if table else None)
@@ -156,7 +158,6 @@ def prune(
     elif target.name in after:
         reached = after[target.name] <= target.value
     after["widths"] = widths(pruned)
-    began["widths"] = widths(original)
     described = table.describe() if table else ""
     return Pruning(
         pruned, target, reached, False, began, after, run.history, run.predictions, described

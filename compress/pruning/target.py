@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from torch import nn
 
@@ -63,6 +64,9 @@ class Events:
 
     def measured(self, latency: Latency, predicted_ms: float) -> None:
         """The exported network was measured."""
+
+    def so_far(self, values: Mapping[str, Any]) -> None:
+        """Parts of what the result's JSON will hold, as they come to be known."""
 
 
 @dataclass(frozen=True)

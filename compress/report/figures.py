@@ -25,10 +25,13 @@ TITLES = {
     "params": "Parameters",
     "latency_ms": "Predicted latency (ms)",
 }
-# Areas in points²: of the largest network, and what the smallest is at least seen at.
-LARGEST, LEAST = 110.0, 7.0
+# Areas in points²: of the largest network, and what the smallest is at least seen at. Networks that
+# are all about as large have small areas, which tell nothing and hide one another.
+LARGEST, LEAST, ALIKE = 110.0, 7.0, 30.0
 # A vector file with more marks than this is slow to open: they become a picture inside it.
 MOST_MARKS = 1500
+# A gate so many times the spread of d1 below the lowest one would squeeze the rest.
+BELOW = 0.5
 # A limit further than this from the largest network would squeeze the rest.
 FAR = 30.0
 FAINT, FRONT, KNEE, BEST, GATE, PASSES = (
@@ -74,22 +77,23 @@ def front_figure(found: Findings, cost: str) -> Any | None:
     if limit is not None and not 0 < limit <= FAR * max(_cost(row, cost) for row in rows):
         limit = None
     figure = new_figure(COLUMN_IN, 2.8)
-    axes = axes_of(figure, 0.14, 0.28, 0.84, 0.69)
+    axes = axes_of(figure, 0.165, 0.28, 0.815, 0.69)
     axes.set_xscale("log")
     on_front = {row.number for row in figures.front}
-    scale = LARGEST / max(row.params for row in rows)
+    sizes = [row.params for row in rows]
+    scale = (LARGEST if max(sizes) > 2 * min(sizes) else ALIKE) / max(sizes)
     rest = [row for row in rows if row.number not in on_front]
     marks = [
         _scatter(axes, rest, cost, scale, "dominated", FAINT, 0.35, 2),
         _scatter(axes, list(figures.front), cost, scale, "front", FRONT, 0.85, 4),
     ]
-    _limits(axes, rows, cost, found.gate, limit)
+    told = _limits(axes, rows, cost, found.gate, limit)
     _staircase(axes, figures.front, cost)
     if figures.knee is not None:
         marks.append(_mark(axes, figures.knee, cost, "D", KNEE, 26, "knee"))
     if best is not None:
         marks.append(_mark(axes, best, cost, "*", BEST, 62, "best network"))
-    if found.gate or limit is not None:
+    if told:
         marks.append(axes.plot([], [], color=GATE, lw=0.8, ls=(0, (3, 1.5)), label="gate")[0])
     axes.set_xlabel(TITLES[cost])
     axes.set_ylabel("Validation d1")
@@ -131,22 +135,32 @@ def _staircase(axes: Any, front: Sequence[Record], cost: str) -> None:
     axes.step([*x, right], [*y, y[-1]], where="post", color=FRONT, lw=1.0, zorder=3)
 
 
-def _limits(axes: Any, rows: Sequence[Record], cost: str, gate: float, limit: float | None) -> None:
-    """Gates as lines, the side that passes shaded; the axes end where there is room for both."""
+def _limits(axes: Any, rows: Sequence[Record], cost: str, gate: float, limit: float | None) -> bool:
+    """Gates as lines, the side that passes shaded; the axes end where there is room for both.
+
+    A gate far below all is told in words. Returns whether there is a line.
+    """
     costs = [_cost(row, cost) for row in rows] + ([limit] if limit else [])
-    scores = [row.delta1 or 0.0 for row in rows] + ([gate] if gate else [])
-    room = (max(costs) / min(costs)) ** 0.07 * 1.15
+    scores = [row.delta1 or 0.0 for row in rows]
+    far = 0 < gate < min(scores) - max(0.02, BELOW * (max(scores) - min(scores)))
+    scores += [gate] if gate and not far else []
+    room = max(1.5, max(costs) / min(costs)) ** 0.08
     left, right = min(costs) / room, max(costs) * room
-    pad = max(0.1 * (max(scores) - min(scores)), 0.02)
+    pad = max(0.12 * (max(scores) - min(scores)), 0.01)
     low, high = max(0.0, min(scores) - pad), max(scores) + pad
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
     if not gate and limit is None:
-        return
-    axes.fill_between([left, limit or right], gate or low, high, color=PASSES, alpha=0.09, lw=0)
+        return False
+    axes.fill_between([left, limit or right], max(low, gate), high, color=PASSES, alpha=0.09, lw=0)
     dashed = {"color": GATE, "lw": 0.8, "ls": (0, (4, 2.5)), "zorder": 1.5}
     small = {"fontsize": 6.5, "color": GATE}
-    if gate:
+    if far:
+        axes.annotate(
+            f"d1 ≥ {gate:g}: all pass", (0, 0), (3, 3), xycoords="axes fraction",
+            textcoords="offset points", va="bottom", ha="left", **small,
+        )  # fmt: skip
+    elif gate:
         axes.axhline(gate, **dashed)
         axes.annotate(
             f"d1 ≥ {gate:g}", (0, gate), (3, 2), xycoords=("axes fraction", "data"),
@@ -159,6 +173,7 @@ def _limits(axes: Any, rows: Sequence[Record], cost: str, gate: float, limit: fl
             text, (limit, 0), (-3, 3), xycoords=("data", "axes fraction"),
             textcoords="offset points", va="bottom", ha="right", **small,
         )  # fmt: skip
+    return not far or limit is not None
 
 
 def _mark(
@@ -189,8 +204,9 @@ def _legends(figure: Any, marks: Sequence[Any], rows: Sequence[Record], scale: f
     ]  # fmt: skip
     head = Line2D([], [], ls="none", label="area: parameters")
     figure.legend(
-        handles=[head, *circles], ncols=1 + len(circles), bbox_to_anchor=(0.54, 0.012), **look
-    )
+        handles=[head, *circles], ncols=1 + len(circles), bbox_to_anchor=(0.54, 0.012),
+        **(look | {"handletextpad": 0.5}),
+    )  # fmt: skip
 
 
 def _round_sizes(params: Sequence[int]) -> list[float]:

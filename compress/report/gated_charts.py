@@ -77,7 +77,7 @@ def _sweep_of(
     parts += frame(x, y, "Density", label, _density, text)
     parts += _dense(y, dense)
     parts.append(polyline(((x.at(d), y.at(v)) for d, v in points), "front-line"))
-    parts += [dot((x.at(d), y.at(v)), f"density {d:g}: {text(v)}") for d, v in points]
+    parts += [dot((x.at(d), y.at(v)), f"density {d:.3g}: {text(v)}") for d, v in points]
     parts += _chosen(x, y, found.density, points)
     return drawing(f"{label} against density, {len(points)} densities", parts)
 
@@ -98,15 +98,18 @@ def _sweep_macs(found: Outcome) -> Markup | None:
     for limits, kind in ((worst, "front-line worst"), (high, "front-line p95")):
         parts.append(polyline(((x.at(d), y.at(v)) for d, v in limits), kind))
     parts.append(polyline(((x.at(d), y.at(v)) for d, v in points), "front-line"))
-    parts += [dot((x.at(d), y.at(v)), f"density {d:g}: {si(v)} on average") for d, v in points]
+    parts += [
+        dot((x.at(d), y.at(v)), f"density {d:.3g}: {si(v)} {'on average' if high else 'at most'}")
+        for d, v in points
+    ]
     parts += _chosen(x, y, found.density, points)
     return drawing(f"MACs against density, {len(points)} densities", parts)
 
 
 def _sweep_latency(found: Outcome) -> Markup | None:
     spans = [(d.density, d.latency) for d in found.sweep if d.latency is not None]
-    if not spans:
-        return None
+    if len(spans) < 2:
+        return None  # a single one stands in the table
     dense = found.before.latency.median_ms if found.before.latency else None
     values = [v for _, s in spans for v in s if v is not None] + ([dense] if dense else [])
     x, y = _densities(found.sweep), linear_axis([0.0, *values], BOTTOM, TOP, 1e-3)
@@ -133,7 +136,13 @@ def _dense(y: Axis, value: float | None) -> list[Markup]:
 
 
 def _chosen(x: Axis, y: Axis, density: float | None, points: Sequence[Point]) -> list[Markup]:
-    return [ring((x.at(d), y.at(v)), f"Chosen density {d:g}") for d, v in points if d == density]
+    said = "Chosen density {:.3g}"
+    return [ring((x.at(d), y.at(v)), said.format(d)) for d, v in points if same(d, density)]
+
+
+def same(one: float, other: float | None) -> bool:
+    """Whether two densities are one, given means of many floats."""
+    return other is not None and abs(one - other) < 1e-5
 
 
 def _density(value: float) -> str:

@@ -40,13 +40,17 @@ MOST_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Outcome:
-    """A result of ``compress prune`` (``kind`` "prune") or ``compress gate`` ("gate")."""
+    """A result of ``compress prune`` (``kind`` "prune") or ``compress gate`` ("gate").
+
+    ``running`` says that it is what there was on the way to one.
+    """
 
     kind: str
     model: str = ""
     target: tuple[str, float] | None = None
     reached: bool | None = None
     nothing_to_do: bool = False
+    running: bool = False
     before: Network = field(default_factory=Network)
     after: Network = field(default_factory=Network)
     static: Network = field(default_factory=Network)
@@ -105,6 +109,7 @@ def read_outcome(values: Mapping[str, Any]) -> Outcome:
         target=target,
         reached=reached if isinstance(reached, bool) else None,
         nothing_to_do=values.get("nothing_to_do") is True,
+        running=values.get("running") is True,
         before=network_of(values.get("before")),
         after=network_of(values.get("after")),
         static=network_of(values.get("static")),

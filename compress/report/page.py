@@ -24,12 +24,13 @@ from compress.report.findings import MODEL_FILE, Findings, read
 from compress.report.front import summary as front_of
 from compress.report.importance import importance
 from compress.report.interactive import page_data, page_details, table_of
+from compress.report.kept import write_kept
 from compress.report.pictures import PICTURES, pictures
 from compress.report.script import packed, page_script, plotly, plotly_text, policy, style
-from compress.report.tables import COLUMNS, FEWEST, listed, rank_fidelity, trials_csv
+from compress.report.tables import COLUMNS, FEWEST, TABLE, listed, rank_fidelity, trials_csv
 from compress.search.records import Record
 
-PAGE, TABLE = "index.html", "trials.csv"
+PAGE = "index.html"
 # Above so many trials the page's plain table lists the fronts and the best of them; its script's
 # table and the CSV have all.
 MOST_LISTED, BEST_LISTED = 500, 300
@@ -61,7 +62,7 @@ def write_report(
     compare: Sequence[Study | Findings] = (),
     refresh: int | None = None,
 ) -> Path:
-    """Write ``index.html``, ``trials.csv`` and ``trials.parquet`` of a study into ``folder``.
+    """Write ``index.html``, ``trials.csv``, ``trials.parquet`` and ``study.toml`` of a study.
 
     All are replaced whole, so that a browser may read them while the study runs. A study that is
     empty, unfinished or without a network that passes gets a page that says so. Where the folder
@@ -69,7 +70,7 @@ def write_report(
 
     Args:
         study: what to report.
-        folder: the study's folder.
+        folder: the study's folder, into which they are written.
         compare: others whose fronts are laid over this one's.
         refresh: seconds after which the page loads itself again, for a study that is followed.
 
@@ -84,6 +85,7 @@ def write_report(
     table = trials_csv(found).encode("utf-8", "replace")
     write_whole(folder / TABLE, table)
     write_parquet(found, folder)
+    write_kept(found, folder)
     return write_whole(folder / PAGE, page)
 
 
@@ -97,7 +99,6 @@ def render(
     size = found.gates.get("size")
     rows, all_listed = listed(found, MOST_LISTED, BEST_LISTED)
     model = folder / MODEL_FILE
-    training = found.config.get("training")
     shown = pictures(folder, found.shown)
     script = page_script()
     table = table_of(found)
@@ -122,7 +123,7 @@ def render(
         formula=summary.formula(found),
         unfinished=summary.unfinished(found),
         command=words.search_command(found.config, found.name),
-        recipe=words.recipe_lines(training) if isinstance(training, Mapping) and training else "",
+        recipe=words.recipe_lines(found.config),
         model=shlex.quote(str(model)) if model.is_file() else "",
         fronts=_fronts(found),
         compared=[other.name for other in compare],

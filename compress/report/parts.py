@@ -63,7 +63,7 @@ class Density(NamedTuple):
 
     density: float
     delta1: float | None
-    macs: float | None
+    macs: float | None  # the mean over images, or else the closed form's bound
     macs_p95: float | None
     macs_worst: float | None
     latency: Span | None
@@ -108,7 +108,7 @@ def network_of(value: Any) -> Network:
             for part, found in held.items()
             if found
         },
-        protocols={k: protocol_line(table(v.get("protocol"))) for k, v in held.items()},
+        protocols={k: protocol_line(table(v.get("protocol"))) for k, v in held.items() if v},
         widths=widths,
         speedup=speedup,
         eager=span_of(values.get("eager")),
@@ -153,10 +153,10 @@ def density_of(value: Mapping[str, Any]) -> Density | None:
     return Density(
         density,
         known(value.get("delta1")),
-        above(value.get("macs_mean")),
+        above(value.get("macs_mean")) or above(value.get("macs")),
         above(value.get("macs_p95")),
         above(value.get("macs_worst")),
-        span_of(value.get("latency")),
+        span_of(value.get("latency")) or span_of(value.get("latency_ms")),
     )
 
 

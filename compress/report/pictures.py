@@ -30,7 +30,7 @@ def pictures(folder: Path, shown: Record | None) -> dict[int, Picture]:
     known trial has the number -1.
     """
     number = -1 if shown is None else shown.number
-    names = {number: PICTURES}
+    names = {number: PICTURES} if (folder / PICTURES).is_file() else {}
     try:
         others = sorted(path.name for path in folder.iterdir() if OTHERS.fullmatch(path.name))
     except OSError:

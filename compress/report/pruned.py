@@ -35,13 +35,16 @@ MODES = {
 DEVICE = ("backend", "threads", "size", "preset", "runs", "rounds", "verdict")
 
 
-def write_pruning_report(source: str | Path | Mapping[str, Any], target: str | Path) -> Path:
+def write_pruning_report(
+    source: str | Path | Mapping[str, Any], target: str | Path, refresh: int | None = None
+) -> Path:
     """Write the page of what ``compress prune`` or ``compress gate`` came to.
 
     Args:
         source: the JSON file beside its model, or the same as a mapping. Parts that are missing
             are told on the page.
         target: a folder, which gets an ``index.html``, or a file that ends in ``.html``.
+        refresh: seconds after which the page loads itself again, while the run goes on.
 
     Returns:
         The page's path; it is replaced whole.
@@ -54,10 +57,10 @@ def write_pruning_report(source: str | Path | Mapping[str, Any], target: str | P
     if path.suffix.lower() not in (".html", ".htm"):
         path = path / PAGE
     # Lone surrogates, which JSON may hold and UTF-8 may not, become question marks.
-    return write_whole(path, render(found).encode("utf-8", "replace"))
+    return write_whole(path, render(found, refresh).encode("utf-8", "replace"))
 
 
-def render(found: Outcome) -> str:
+def render(found: Outcome, refresh: int | None = None) -> str:
     """The page's HTML."""
     networks = compared.columns(found)
     usable = found.kind == "gate" or bool(found.after.parts)  # a network of our own
@@ -68,14 +71,16 @@ def render(found: Outcome) -> str:
     drawn = pruned_charts.timeline(found.steps, order)
     return _template().render(
         found=found,
+        refresh=refresh,
         name=Path(found.model).name or "Network without a name",
         accuracy_name=name,
         shown_model=shlex.quote(found.model) if found.model and usable else "",
         asked=_amount(*found.target) if found.target else "",
         reached=_reached(found),
+        stands=_amount(found.target[0], _left(found)) if found.target else "",
         columns=[label for label, _ in networks],
         compared=lines,
-        cards=compared.cards(lines) if found.kind == "prune" else [],
+        cards=compared.cards(lines) if found.kind == "prune" and not found.running else [],
         metrics=compared.metrics(networks),
         metric_names={key: METRIC_NAMES[key] for key in METRICS},
         accuracy=pruned_charts.accuracy(found, name),
@@ -86,6 +91,7 @@ def render(found: Outcome) -> str:
         steps=found.steps[-MOST_STEPS:],
         widths=_widths(found),
         sweeps=gated_charts.sweep(found),
+        same=gated_charts.same,
         plan=_plan(found),
         modes=MODES,
         amount=_amount,
@@ -184,6 +190,11 @@ def _reached(found: Outcome) -> str:
         return f"{figure} ms {interval}".strip() if figure else ""
     value = net.macs if name == "macs" else net.params
     return "" if value is None else _amount(name, value)
+
+
+def _left(found: Outcome) -> float | None:
+    """The resource after the last cut."""
+    return next((s.resource for s in reversed(found.steps) if s.resource is not None), None)
 
 
 def _amount(name: str, value: float | None) -> str:

@@ -89,7 +89,7 @@ def density_figure(found: Outcome) -> Any | None:
         panels.append(_accuracy)
     if any(item.macs is not None for item in found.sweep):
         panels.append(_macs)
-    if any(item.latency is not None for item in found.sweep):
+    if sum(item.latency is not None for item in found.sweep) > 1:
         panels.append(_latency)
     if not panels:
         return None
@@ -113,9 +113,12 @@ def _accuracy(axes: Any, found: Outcome) -> None:
 
 
 def _macs(axes: Any, found: Outcome) -> None:
+    spread = any(density.macs_p95 for density in found.sweep)
     for key, style, label in (
-        ("macs", "o-", "mean"), ("macs_p95", "--", "95 % of images"), ("macs_worst", ":", "worst"),
-    ):  # fmt: skip
+        ("macs", "o-", "mean" if spread else "at most"),
+        ("macs_p95", "--", "95 % of images"),
+        ("macs_worst", ":", "worst"),
+    ):
         points = [(d.density, getattr(d, key)) for d in found.sweep if getattr(d, key) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), style, color=BLUE, lw=1.1, ms=3, label=label)

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from compress.cost import cost
 from compress.data import Frames
 from compress.data.arrays import resize_depth, resize_rgb
 from compress.errors import CompressError
 from compress.models import DepthNet
 from compress.report.files import write_whole
+from compress.train.device import threads_for
 from compress.train.evaluate import images_of, predict
 
 NAME = "samples.png"
@@ -37,7 +39,14 @@ class _Row:
 
 
 def write_samples(
-    model: DepthNet, frames: Frames, folder: Path, count: int = 4, *, cap_m: float
+    model: DepthNet,
+    frames: Frames,
+    folder: Path,
+    count: int = 4,
+    *,
+    cap_m: float,
+    name: str = NAME,
+    most_bytes: int = MOST_BYTES,
 ) -> Path:
     """Write ``samples.png``: image, truth, prediction and signed relative error, a frame a row.
 
@@ -50,22 +59,25 @@ def write_samples(
         folder: where the picture is put, whole or not at all.
         count: rows.
         cap_m: metres beyond which depth is not used.
+        name: of the file.
+        most_bytes: that it should have.
 
     Returns:
-        The picture's path; it is about 1000 pixels wide and below 400 kB.
+        The picture's path; it is about 1000 pixels wide, less where it would be too large.
     """
     chosen = list(images_of(frames, count)) if len(frames) and count > 0 else []
     if not chosen:
         raise CompressError(f"there is nothing to draw: {count} of {len(frames)} frames")
-    rows = [_row(model, frames, index, cap_m) for index in chosen]
+    with threads_for(cost(model).macs):  # two threads of a small network wait for one another
+        rows = [_row(model, frames, index, cap_m) for index in chosen]
     for dpi in (100, 80, 60, 40):
-        data = _small(_drawn(rows, dpi))
-        if len(data) < MOST_BYTES:
+        data = _small(_drawn(rows, dpi), most_bytes)
+        if len(data) < most_bytes:
             break
-    return write_whole(Path(folder) / NAME, data)
+    return write_whole(Path(folder) / name, data)
 
 
-def _small(png: bytes) -> bytes:
+def _small(png: bytes, most_bytes: int) -> bytes:
     """Without transparency, and with 256 colours where it would be too large with all."""
     from PIL import Image
 
@@ -73,7 +85,7 @@ def _small(png: bytes) -> bytes:
     for image in (picture, picture.quantize(256, dither=Image.Dither.NONE)):
         target = io.BytesIO()
         image.save(target, format="PNG", optimize=True)
-        if target.tell() < MOST_BYTES:
+        if target.tell() < most_bytes:
             break
     return target.getvalue()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from compress.report.findings import Findings
 from compress.report.words import number
 from compress.search.records import Record
 
+TABLE = "trials.csv"
 # Pairs below which a rank correlation says next to nothing.
 FEWEST = 5
 
@@ -42,6 +44,7 @@ COLUMNS = {
     "log10": "mean absolute difference of base-10 logarithms",
     "seconds": "training and scoring, wall-clock",
     "epochs": "epochs trained up to the last rung",
+    "rungs": "epoch, d1, NetScore and seconds at each rung reached, as JSON",
     "reason": "why it was stopped early, or how it failed",
     "finished": "when, in local time",
     "hash": "identity of the architecture",
@@ -78,6 +81,9 @@ def trials_csv(found: Findings) -> str:
             "on_front_params": row.number in on_params,
             "epochs": row.rungs[-1].epoch if row.rungs else None,
             "netscore": number(row.netscore),
+            "rungs": json.dumps(
+                [[r.epoch, r.delta1, number(r.netscore), r.seconds] for r in row.rungs]
+            ),
         }
         writer.writerow({key: _cell(value) for key, value in values.items()})
     return text.getvalue()

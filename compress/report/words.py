@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from compress.errors import CompressError
+from compress.report.toml import toml_lines
 from compress.search.config import SearchConfig, count, human
 
 DASH = "–"
@@ -19,6 +19,10 @@ FLAGS = {
     "space": "--space",
     "budget": "--budget",
     "max_macs": "--max-macs",
+    "max_latency": "--max-latency",
+    "backend": "--backend",
+    "threads": "--threads",
+    "table": "--table",
     "delta1": "--delta1",
     "data": "--data",
     "study": "--study",
@@ -120,7 +124,7 @@ def search_command(config: Mapping[str, Any], study: str) -> str:
     defaults = SearchConfig().to_dict()
     values = {**defaults, **config, "study": study}
     words = ["compress", "search"]
-    if values.get("training"):
+    if recipe_lines(config):
         words += ["--recipe", "recipe.toml"]
     for key, flag in FLAGS.items():
         value = values.get(key)
@@ -130,16 +134,11 @@ def search_command(config: Mapping[str, Any], study: str) -> str:
     return shlex.join(words)
 
 
-def recipe_lines(training: Mapping[str, Any]) -> str:
-    """The part of a study recipe that has no flags, as TOML."""
-    plain = {k: v for k, v in training.items() if not isinstance(v, Mapping)}
-    tables = {"training": plain} | {
-        f"training.{k}": v for k, v in training.items() if isinstance(v, Mapping)
-    }
-    lines: list[str] = []
-    for name, values in tables.items():
-        lines += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in values.items()), ""]
-    return "\n".join(lines).strip()
+def recipe_lines(config: Mapping[str, Any]) -> str:
+    """What has no flag in a study's configuration, as a recipe's TOML; "" where all has."""
+    values = {"early_stop": False} if config.get("early_stop") is False else {}
+    tables = {k: v for k in ("fix", "training") if (v := config.get(k)) and isinstance(v, Mapping)}
+    return "\n".join(toml_lines(values | tables)).strip()
 
 
 def _argument(key: str, value: Any) -> str:

@@ -89,6 +89,7 @@ def search(
     storage: str | None = None,
     workers: int | None = None,
     events: Events | None = None,
+    live: float | None = None,
     **options: Any,
 ) -> SearchResult:
     """Search a space for the gated network of highest NetScore, train it and save it.
@@ -105,11 +106,15 @@ def search(
             than one, which candidate is proposed next depends on which finished first, so only
             ``workers=1`` repeats a study exactly.
         events: is told what happens.
+        live: write the report while the study runs too, every so many seconds where it changed.
         options: fields of ``SearchConfig``; an existing study keeps its own.
 
     Raises:
         CompressError: anything wrong with what was asked, before any training begins.
     """
+    # The one import against the order of packages: what a study leaves is its report.
+    from compress.report.live import live_study
+
     began = time.monotonic()
     hush_optuna()
     events = events or Events()
@@ -147,7 +152,7 @@ def search(
         study_name=name, storage=database, direction="maximize", load_if_exists=True
     )
     remake = partial(_session, name, folder, config, storage, began)
-    with _signals() as stop:
+    with _signals() as stop, live_study(name, Path(out), storage, live, events.note):
         session = remake(events, stop)
         handle = session.study
         handle.set_user_attr(CONFIG, json.dumps(config.to_dict()))
@@ -212,8 +217,9 @@ def _gates(config: SearchConfig, space: SearchSpace, dataset: Dataset) -> Gates:
 def _result(
     session: Session, best: dict[str, Any] | None, complete: bool, storage: str | None
 ) -> SearchResult:
-    # The one import against the order of packages: the last thing a study does is its report.
     from compress.report import write_report
+    from compress.report.findings import read
+    from compress.report.gallery import draw_front
     from compress.report.samples import write_samples
 
     session.tick()
@@ -222,6 +228,10 @@ def _result(
     if best is not None:
         model, frames = load(best["model"]), session.dataset.heldout
         write_samples(model, frames, session.folder, cap_m=session.dataset.cap_m)
+    if complete:  # who interrupts a study wants its end
+        draw_front(
+            read(session.study), session.folder, lambda: session.dataset, session.events.note
+        )
     page = write_report(session.study, session.folder)
     miss = nearest_miss(rows)
     return SearchResult(

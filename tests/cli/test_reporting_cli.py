@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -14,7 +15,9 @@ import pytest
 from optuna.trial import TrialState
 
 from compress.cli import main
+from compress.models import build, save
 from compress.search.store import owner
+from compress.space import load_space
 
 RESULT = {
     "model": "small.safetensors", "target": {"macs": 2e6}, "reached": True,
@@ -81,6 +84,29 @@ def test_a_study_gets_a_page_tables_and_figures(capsys, tmp_path):
     ]
     assert sorted(Path(file).name for file in told["figures"]) == sorted(stems)
     assert all(Path(file).is_file() for file in told["figures"])
+    # The text beside the page is the study, without its database too.
+    (folder / "study.db").unlink()
+    (folder / "index.html").unlink()
+    before = (folder / "trials.csv").read_bytes()
+    code, _, err = run(capsys, "demo", "--out", str(tmp_path))
+    assert code == 0, err
+    assert (folder / "index.html").is_file() and (folder / "trials.csv").read_bytes() == before
+
+
+def test_depth_maps_of_the_front_are_drawn_where_weights_and_data_are_there(
+    capsys, tmp_path, tiny_space, tiny_folder
+):
+    study = make_study(tmp_path, "demo")
+    network = build(replace(load_space(str(tiny_space)).smallest, size=(32, 48)), seed=0)
+    for number in (0, 1):
+        save(network, tmp_path / "demo" / "networks" / f"{number}.safetensors")
+    code, _, err = run(capsys, "demo", "--out", str(tmp_path))
+    assert code == 0 and "does not say on which data" in err and err.count("\n") == 1
+    study.set_user_attr("config", json.dumps({"data": f"folder:{tiny_folder}"}))
+    code, _, err = run(capsys, "demo", "--out", str(tmp_path))
+    assert (code, err) == (0, "")
+    page = (tmp_path / "demo" / "index.html").read_text("utf-8")
+    assert 'data-trial="0"' in page and 'data-trial="1"' in page
 
 
 def test_a_study_is_found_by_its_folder_too(capsys, tmp_path, monkeypatch):
@@ -172,7 +198,7 @@ def test_a_live_page_follows_the_study_and_ends_with_it(tmp_path):
     finally:
         live.kill()
     assert live.returncode == 0, err
-    assert err.count("\n") == 1 and "Ctrl-C ends" in err
+    assert err.count("\n") == 2 and "Ctrl-C ends" in err and "no weights" in err
     assert not _refreshes(page) and study.trials[-1].state == TrialState.COMPLETE
 
 

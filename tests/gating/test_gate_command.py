@@ -14,6 +14,7 @@ import torch
 
 from compress.cli import main
 from compress.gating.executor import GatedExecutor
+from compress.gating.macs import expected_macs
 from compress.gating.run import gate
 from compress.models import load
 from compress.models.gates import gates_of
@@ -68,7 +69,7 @@ def model(tiny_folder, tmp_path_factory) -> Path:
 def gated(model, tiny_folder, tmp_path_factory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("gated") / "gated.safetensors"
     words = ["gate", str(model), "--density", "0.5", "--data", f"folder:{tiny_folder}"]
-    assert main((*words, *BRIEF, "-o", str(out), "--json")) == 0
+    assert main((*words, *BRIEF, "-o", str(out), "--json", "--live")) == 0
     return out, json.loads(out.with_suffix(".json").read_text())
 
 
@@ -101,6 +102,18 @@ def test_the_answer_has_every_figure(gated):
     slower = answer["after"]["speedup"]["ratio"] <= 1
     assert ("does not pay here" if slower else "static pruning") in answer["better"]
     assert len(answer["plan"]) == sum(1 for layer in answer["plan"] if layer["ms"] or layer["mode"])
+
+
+def test_every_density_is_in_the_answer_and_on_the_page(gated):
+    path, answer = gated
+    # Only the last phase has an epoch, and so only its density is scored.
+    (one,) = answer["sweep"]
+    assert one["density"] == 0.5 and one["delta1"] == answer["epochs"][-1]["delta1"]
+    assert one["latency_ms"] == answer["after"]["latency"]["median_ms"]
+    assert one["macs"] == expected_macs(load(path), (32, 64)) < answer["macs"]["dense"]
+    page = path.with_suffix(".html").read_text("utf-8")
+    assert "MACs, at most" in page and "Density sweep" in page
+    assert "refresh" not in page  # though it was live
 
 
 def test_the_executor_gives_what_the_file_gives(gated):

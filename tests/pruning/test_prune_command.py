@@ -18,6 +18,7 @@ from compress.cli import main
 from compress.cost import cost
 from compress.models import load
 from compress.pruning import load_pruned
+from compress.report import live as module
 from compress.space import load_space
 from compress.train import train
 
@@ -85,12 +86,20 @@ def flags(tiny_folder: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def test_a_target_of_macs_is_met_and_the_files_hold(capsys, model, tiny_folder, tmp_path):
+def test_a_target_of_macs_is_met_and_the_files_hold(
+    capsys, model, tiny_folder, tmp_path, monkeypatch
+):
+    live, write = [], module.write_pruning_report
+    monkeypatch.setattr(
+        module,
+        "write_pruning_report",
+        lambda told, at, refresh: (live.append((told, refresh)), write(told, at, refresh)),
+    )
     before = cost(load(model))
     out = tmp_path / "small.safetensors"
     code, text, err = run(
         capsys, str(model), "--target-macs", str(int(0.85 * before.macs)), "--epochs", "1",
-        "-o", str(out), "--json", *flags(tiny_folder),
+        "-o", str(out), "--json", "--live", "--every", "1", *flags(tiny_folder),
     )  # fmt: skip
     assert code == 0, err
     answer = json.loads(text)
@@ -106,6 +115,12 @@ def test_a_target_of_macs_is_met_and_the_files_hold(capsys, model, tiny_folder, 
     np.testing.assert_allclose(depth, wanted, rtol=1e-3)
     assert not (tmp_path / ".small.prune").exists()
     assert err.count(" -> ") == len(answer["iterations"])
+    page = out.with_suffix(".html").read_text("utf-8")
+    assert "is met" in page and "refresh" not in page
+    # There were pages on the way, of what was known by then.
+    assert live and {refresh for _, refresh in live} == {1}
+    assert all(told["before"]["macs"] == before.macs and told["running"] for told, _ in live)
+    assert "small.html: written again every 1 s" in err
 
 
 def test_a_latency_is_met_by_measurement(capsys, model, tiny_folder, tmp_path):

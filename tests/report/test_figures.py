@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import matplotlib
@@ -12,7 +13,7 @@ from outcomes import gating, pruning
 from PIL import Image
 from report_studies import add, four, make_study
 
-from compress.report.figures import LARGEST, front_figure, write_figures
+from compress.report.figures import ALIKE, LARGEST, front_figure, write_figures
 from compress.report.findings import read
 from compress.report.outcome import read_outcome
 from compress.report.plates import COLUMN_IN, DPI, OKABE_ITO, UNDATED, save_figure
@@ -107,6 +108,24 @@ def test_a_limit_far_off_does_not_squeeze_the_rest():
     assert axes.get_xlim()[1] > 5e5  # a limit near by is shown
     far, _ = drawn(four(max_params=1e9), "params")
     assert far.get_xlim()[1] < 1e6
+
+
+def test_a_gate_far_below_is_told_in_words():
+    def drawn(gate):
+        figure = front_figure(read(four(delta1=gate)), "macs")  # d1 from .6 to .85
+        axes = figure.axes[0]
+        labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+        return axes.get_ylim()[0], axes.texts[0].get_text(), "gate" in labels
+
+    assert drawn(0.5) == (pytest.approx(0.458), "d1 ≥ 0.5", True)
+    assert drawn(0.3) == (pytest.approx(0.57), "d1 ≥ 0.3: all pass", False)
+
+
+def test_networks_of_one_size_have_small_marks():
+    rows = tuple(replace(row, params=100_000 + row.number) for row in read(four()).rows)
+    figure = front_figure(replace(read(four()), rows=rows), "macs")
+    areas = [size for dots in figure.axes[0].collections[:4] for size in dots.get_sizes()]
+    assert max(areas) == pytest.approx(ALIKE)
 
 
 def test_many_candidates_become_a_picture_inside(tmp_path):

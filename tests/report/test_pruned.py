@@ -10,14 +10,10 @@ import pytest
 from outcomes import METRICS, gating, pruning
 from test_report import EVIL, Page
 
+from compress.gating.sweep import sweep
 from compress.report.pruned import write_pruning_report
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-CHROMIUM = Path("/usr/bin/chromium")
-QUIET = (
-    "--no-sandbox", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run",
-)  # fmt: skip
 
 
 def opened(result, tmp_path: Path) -> Page:
@@ -161,6 +157,19 @@ def test_how_each_layer_of_a_gating_is_run(tmp_path):
     assert len(page.all("td", "picked")) == 4  # gathering is faster: layers 0, 1, 3 and 4
 
 
+def test_densities_by_the_closed_form(tmp_path):
+    epochs = [
+        {"phase": "lower", "density": d, "delta1": d1, "macs": m}
+        for d, d1, m in ((1.0, 0.9, 27e6), (0.7, 0.8, 20e6), (0.5000000001, 0.7, 15e6))
+    ]
+    page = opened(without(gating(), "static") | {"sweep": sweep(epochs, 13.0)}, tmp_path)
+    for said in ("MACs, at most", "MACs that no image exceeds", "density 0.7: 20 M at most"):
+        assert said in page.text
+    assert "Latency against density" not in page.text and "Chosen density 0.5" in page.text
+    assert "0.5 0.7000 15 M 13.00" in page.text
+    assert "Static" not in page.text  # of which there is nothing
+
+
 def test_training_to_a_density(tmp_path):
     page = opened(gating(), tmp_path)
     at = page.text.index("d1 over 6 epochs")
@@ -238,24 +247,13 @@ def test_a_file_is_read_and_written_beside(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"small.json", "small.html"}
 
 
-@pytest.fixture(scope="module")
-def browser():
-    pytest.importorskip("playwright")
-    if not CHROMIUM.exists():
-        pytest.skip("no chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        made = play.chromium.launch(executable_path=str(CHROMIUM), args=list(QUIET))
-        yield made
-        made.close()
-
-
 @pytest.mark.parametrize("make", [pruning, gating, dict])
-def test_in_a_browser(tmp_path, browser, make):
+def test_in_a_browser(tmp_path, chromium, make):
     path, papers = write_pruning_report(make(), tmp_path), set()
     for width, scheme in ((390, "dark"), (1200, "light")):
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        context = chromium.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme
+        )
         tab = context.new_page()
         asked, told = [], []
         tab.on("request", lambda request, asked=asked: asked.append(request.url))

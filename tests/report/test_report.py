@@ -14,12 +14,14 @@ import pytest
 from optuna.trial import TrialState
 from report_studies import add, finish, four, make_study
 
+from compress.cli.parser import make_parser
 from compress.report import page as page_module
 from compress.report import write_report
 from compress.report.charts import pareto
 from compress.report.findings import read
 from compress.report.tables import COLUMNS, rank_fidelity, spearman
 from compress.report.words import recipe_lines, search_command
+from compress.search.config import SearchConfig, read_recipe, recipe_names
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 EVIL = "<script>alert(1)</script>\"'&<img src=http://evil.test/x onerror=alert(2)>"
@@ -160,9 +162,24 @@ def test_training_without_flags_becomes_a_recipe(tmp_path):
     import tomllib
 
     training = {"lr": 0.002, "loss": "log-l1", "augment": {"flip": 0.5}}
-    assert tomllib.loads(recipe_lines(training)) == {"training": training}
-    page = opened(make_study(config={"training": training}), tmp_path)
+    config = {"training": training, "fix": {}, "early_stop": True, "seed": 3}
+    assert tomllib.loads(recipe_lines(config)) == {"training": training}
+    page = opened(make_study(config=config), tmp_path)
     assert "--recipe recipe.toml" in page.text and "lr = 0.002" in page.text
+    assert recipe_lines({"seed": 3, "fix": "nonsense", "training": None}) == ""
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_what_a_page_says_makes_the_same_study_again(tmp_path, name):
+    config = SearchConfig.from_dict(read_recipe(name) | {"max_latency": 7.5}, name).to_dict()
+    words, lines = search_command(config, "s"), recipe_lines(config)
+    assert ("--recipe recipe.toml" in words) is bool(lines)
+    args = make_parser().parse_args(shlex.split(words)[1:])
+    given = {k: v for k, v in vars(args).items() if k in config and v is not None and k != "fix"}
+    path = tmp_path / "recipe.toml"
+    path.write_text(lines)
+    given |= read_recipe(str(path)) | ({} if args.cap is None else {"cap_m": args.cap})
+    assert SearchConfig.from_dict(given, "page").to_dict() == config
 
 
 def test_model_file_is_named_when_it_is_there(tmp_path):

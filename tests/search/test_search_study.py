@@ -19,7 +19,7 @@ from compress.models import load
 from compress.netscore import netscore
 from compress.search import search
 from compress.search.events import Events
-from compress.search.records import GATES, PROTOCOL, records
+from compress.search.records import GATES, PROTOCOL, front, records
 from compress.search.store import find_study
 from compress.train import Trainer, evaluate
 
@@ -99,6 +99,25 @@ def test_a_study_from_images_to_a_saved_network(options, tmp_path, tiny_folder):
     kept = {int(p.stem) for p in (tmp_path / "s" / "networks").glob("*.safetensors")}
     assert kept <= {r.number for r in rows if r.state == "complete"}
     assert best["trial"] in kept
+    # All networks on the front have depth maps, the winner's as those of the study.
+    drawn = {int(p.stem.split("-")[1]) for p in (tmp_path / "s").glob("samples-*.png")}
+    on_front = {row.number for key in ("macs", "params") for row in front(rows, key)}
+    assert drawn == on_front - {best["trial"]} and (tmp_path / "s" / "samples.png").is_file()
+
+
+def test_the_report_is_written_while_the_study_runs(options, tmp_path):
+    page, seen = tmp_path / "s" / "index.html", []
+
+    class Slow(Watch):
+        def finished(self, record, records):
+            end = time.monotonic() + 20  # a page of before this candidate, at least
+            while not page.is_file() and time.monotonic() < end:
+                time.sleep(0.05)
+            seen.append(page.read_text("utf-8"))
+
+    result = search(study="s", trials=2, live=1.0, events=Slow(), **options)
+    assert result.complete and all('data-refresh="1"' in text for text in seen) and seen
+    assert "data-refresh=" not in page.read_text("utf-8")
 
 
 def test_the_same_call_again_trains_nothing_and_more_trials_go_on(options):
