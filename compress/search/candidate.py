@@ -14,6 +14,8 @@ from compress.cost import Cost, cost
 from compress.models import save
 from compress.netscore import netscore
 from compress.search.early import stop_reason
+from compress.search.gensynth import PROBE
+from compress.search.probe import probe
 from compress.search.records import REFUSED, best, front, nearest_miss, records
 from compress.search.sampler import distributions
 from compress.search.session import Session
@@ -145,6 +147,8 @@ def _train(session: Session, trial: Trial, genotype: Genotype, size: Cost) -> No
     trial.set_constraint("delta1", gates.delta1 - metrics["delta1"])
     trainer.averaged.info = {"study": study.study_name, "trial": trial.number, "epochs": until}
     save(trainer.averaged, session.folder / "networks" / f"{trial.number}.safetensors")
+    if config.sampler == "gensynth":
+        trial.set_user_attr(PROBE, probe(trainer.averaged, session.scorer.arrays))
     study.tell(trial, score)
     path.unlink(missing_ok=True)
     _drop_dominated(session)

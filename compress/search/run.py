@@ -137,6 +137,7 @@ def search(
         raise unknown("NetScore exponents", config.exponents, EXPONENTS)
     if config.sampler not in SAMPLERS:
         raise unknown("sampler", config.sampler, SAMPLERS)
+    SAMPLERS[config.sampler](0)  # a package that it lacks shows now
     # Anything that cannot be written shows now, not after hours of training.
     prepare_folder(folder)
     try:
@@ -185,7 +186,7 @@ def _session(
     gates = _gates(config, space, dataset)
     study = optuna.load_study(study_name=name, storage=open_storage(storage, folder))
     refusals = Refusals.of(study.user_attrs.get(REFUSED, {}))
-    sampler = GatedSampler(space, gates, config.sampler, config.seed, refusals)
+    sampler = GatedSampler(space, gates, config.sampler, config.seed, refusals, config.exponents)
     study.sampler = sampler
     return Session(
         study,
