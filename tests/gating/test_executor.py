@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from unittest.mock import patch
 
@@ -243,17 +244,20 @@ def test_a_batch_gives_what_the_network_gives_in_either_way(monkeypatch, way):
     assert (executor.macs_run[0] < executor.dense_macs) == (way == "one by one")
 
 
-def test_a_batch_runs_in_the_way_that_was_faster(monkeypatch):
+@pytest.mark.parametrize(
+    ("slow", "taken"), [("_one_by_one", "together"), ("_together", "one by one")]
+)
+def test_a_batch_runs_in_the_way_that_was_faster(monkeypatch, slow, taken):
     executor = GatedExecutor(residual().eval(), (6, 10))
-    slow = executor._one_by_one
-    monkeypatch.setattr(executor, "_one_by_one", lambda x: next(slow(x) for _ in range(200)))
+    way = getattr(executor, slow)
+
+    def slower(images):
+        time.sleep(1.0)
+        return way(images)
+
+    monkeypatch.setattr(executor, slow, slower)
     executor(torch.randn(4, 3, 6, 10))
-    assert executor.batches == {4: "together"}
-    monkeypatch.undo()
-    slow_too = executor._together
-    monkeypatch.setattr(executor, "_together", lambda x: next(slow_too(x) for _ in range(500)))
-    executor(torch.randn(2, 3, 6, 10))
-    assert executor.batches[2] == "one by one"
+    assert executor.batches == {4: taken}
 
 
 @pytest.mark.parametrize("name", ["mobiledepth@small", "resnet-depth@small"])
