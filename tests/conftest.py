@@ -35,6 +35,28 @@ up3 = { a = [8], b = [8, 12] }
 up4 = { a = [6], b = [6, 8] }
 """  # noqa: E501
 
+# Of one network alone, wide enough to lose channels.
+WIDE_SPACE = """
+name = "wide"
+family = "depthnet-nano"
+size = [32, 48]
+
+[choices]
+stem = [16]
+stages = [2]
+neck = [32]
+norm = ["all"]
+stage1 = { modules = [1], width_first = [16], width_last = [16], projection = [2.0], expansion = [4.0], transition = [24] }
+stage2 = { modules = [1], width_first = [16], width_last = [16], projection = [2.0], expansion = [4.0], transition = [32] }
+stage3 = { modules = [1], width_first = [4], width_last = [4], projection = [1.0], expansion = [2.0], transition = [8] }
+stage4 = { modules = [1], width_first = [4], width_last = [4], projection = [1.0], expansion = [2.0], transition = [8] }
+decoder = { expansion = [1.0] }
+up1 = { a = [8], b = [8] }
+up2 = { a = [8], b = [8] }
+up3 = { a = [24], b = [24] }
+up4 = { a = [16], b = [16] }
+"""  # noqa: E501
+
 
 # Tests run networks too small to be divided over threads, which would only wait for one another.
 torch.set_num_threads(1)
@@ -52,6 +74,13 @@ def _private_cache(tmp_path_factory: pytest.TempPathFactory):
 def tiny_space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("space") / "tiny.toml"
     path.write_text(TINY_SPACE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def wide_space(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("space") / "wide.toml"
+    path.write_text(WIDE_SPACE)
     return path
 
 

@@ -4,44 +4,31 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-from compress.errors import CompressError
 
 
 def gate(args: Namespace) -> int:
     """Gate a network; the same command goes on after an interruption."""
     from compress.cli.commands import print_json
-    from compress.cli.training import data_options
-    from compress.cost.backends import usable_cores
+    from compress.cli.shrinking import Adding, depth_task, page_of, run_of
+    from compress.cost.backends import checked_threads
     from compress.gating.run import Events, gate, write_result
     from compress.gating.train import Phases, Progress
     from compress.pruning.keeper import clear
-    from compress.pruning.task import DepthTask
-    from compress.report.live import checked_every, live_outcome
+    from compress.report.live import checked_every
     from compress.report.pruned import write_pruning_report
-    from compress.search.run import environment
     from compress.search.store import prepare_folder
 
     every_s = checked_every(args.every, args.live)
-    if not 1 <= args.threads <= usable_cores():
-        raise CompressError(
-            f"--threads {args.threads}: this process may use 1 to {usable_cores()} processor cores"
-        )
+    checked_threads(args.threads, "--threads")
     out = Path(args.out or f"{Path(args.model).stem}-gated.safetensors")
     prepare_folder(out.absolute().parent)
 
-    class Told(Events):
+    class Told(Adding, Events):
         """A line for each step, on stderr; parts of the result for the live page."""
-
-        def __init__(self, add: Callable[[Mapping[str, Any]], None]) -> None:
-            self.add = add
-
-        def so_far(self, values: Mapping[str, Any]) -> None:
-            self.add(values)
 
         def note(self, text: str) -> None:
             print(text, file=sys.stderr, flush=True)
@@ -56,26 +43,14 @@ def gate(args: Namespace) -> int:
                 flush=True,
             )
 
-    def task(size: tuple[int, int]) -> Any:
-        from compress.cli.display import reading_progress
-        from compress.data import open_data
-
-        recipe = {k: getattr(args, k) for k in ("lr", "batch") if getattr(args, k) is not None}
-        with reading_progress() as reading:
-            dataset = open_data(args.data, **data_options(args))
-            return DepthTask(dataset, size, recipe, seed=args.seed, reading=reading)
-
     # These do not change the network.
     unasked = ("out", "json", "debug", "run", "static", "seconds", "words", "live", "every")
     work = out.with_name(f".{out.stem}.gate")
-    told = {"command": ["compress", *args.words], "environment": environment()}
-    page = out.with_suffix(".html")
-    with live_outcome(
-        page, {"model": str(out)} | told, every_s, partial(print, file=sys.stderr)
-    ) as add:
+    told = run_of(args)
+    with page_of(out, told, every_s) as add:
         done = gate(
             args.model,
-            task,
+            partial(depth_task, args),
             density=args.density,
             target_ms=args.target_latency,
             size=args.size,
@@ -93,7 +68,7 @@ def gate(args: Namespace) -> int:
             events=Told(add),
         )
     write_result(done, out, args.size or done.model.size, told)
-    write_pruning_report(out.with_suffix(".json"), page)
+    write_pruning_report(out.with_suffix(".json"), out.with_suffix(".html"))
     clear(work)
     if args.json:
         print_json(done.to_dict())

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +14,16 @@ from compress.errors import CompressError
 def prune(args: Namespace) -> int:
     """Prune a network to a target; the same command goes on after an interruption."""
     from compress.cli.commands import print_json
-    from compress.cli.training import data_options
+    from compress.cli.shrinking import Adding, depth_task, page_of, run_of
     from compress.cost.backends import backend_called
     from compress.cost.latency import Latency
     from compress.pruning.keeper import clear
     from compress.pruning.netadapt import Iteration, Schedule
     from compress.pruning.run import prune, write_result
     from compress.pruning.target import Events, Place, Target
-    from compress.pruning.task import CallableTask, DepthTask
-    from compress.report.live import checked_every, live_outcome
+    from compress.pruning.task import CallableTask
+    from compress.report.live import checked_every
     from compress.report.pruned import write_pruning_report
-    from compress.search.run import environment
     from compress.search.store import prepare_folder
 
     every_s = checked_every(args.every, args.live)
@@ -46,14 +43,8 @@ def prune(args: Namespace) -> int:
     out = Path(args.out or f"{stem}-pruned.safetensors")
     prepare_folder(out.absolute().parent)
 
-    class Told(Events):
+    class Told(Adding, Events):
         """A line for each step, on stderr; parts of the result for the live page."""
-
-        def __init__(self, add: Callable[[Mapping[str, Any]], None]) -> None:
-            self.add = add
-
-        def so_far(self, values: Mapping[str, Any]) -> None:
-            self.add(values)
 
         def note(self, text: str) -> None:
             print(text, file=sys.stderr)
@@ -78,13 +69,7 @@ def prune(args: Namespace) -> int:
     def task(size: tuple[int, int]) -> Any:
         if user_made:
             return CallableTask(args.evaluate, args.finetune)
-        from compress.cli.display import reading_progress
-        from compress.data import open_data
-
-        recipe = {k: getattr(args, k) for k in ("lr", "batch") if getattr(args, k) is not None}
-        with reading_progress() as reading:
-            dataset = open_data(args.data, **data_options(args))
-            return DepthTask(dataset, size, recipe, seed=args.seed, reading=reading)
+        return depth_task(args, size)
 
     table = _table(args) if target.latency_ms is not None else None
     schedule = Schedule.of(args.method, table.step if table else None)
@@ -93,11 +78,8 @@ def prune(args: Namespace) -> int:
     unasked = ("out", "json", "debug", "run", "epochs", "words", "live", "every")
     asked = {key: value for key, value in vars(args).items() if key not in unasked}
     work = out.with_name(f".{out.stem}.prune")
-    told = {"command": ["compress", *args.words], "environment": environment()}
-    page = out.with_suffix(".html")
-    with live_outcome(
-        page, {"model": str(out)} | told, every_s, partial(print, file=sys.stderr)
-    ) as add:
+    told = run_of(args)
+    with page_of(out, told, every_s) as add:
         done = prune(
             args.model,
             target,
@@ -118,7 +100,7 @@ def prune(args: Namespace) -> int:
         size = args.size or done.model.size
         factory = args.model if user_made else None
         write_result(done, out, size, factory, told)  # type: ignore[arg-type]
-        write_pruning_report(out.with_suffix(".json"), page)
+        write_pruning_report(out.with_suffix(".json"), out.with_suffix(".html"))
         clear(work)
     if args.json:
         print_json(done.to_dict())

@@ -187,13 +187,18 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def checked_threads(threads: int, name: str = "threads") -> None:
+    """Raise ``CompressError`` for a number of threads that this process has no cores for."""
+    if not 1 <= threads <= usable_cores():
+        raise CompressError(
+            f"{name} {threads}: this process may use 1 to {usable_cores()} processor cores"
+        )
+
+
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
     """Let torch use this many threads, and as many as before afterwards."""
-    if threads < 1 or threads > usable_cores():
-        raise CompressError(
-            f"threads {threads}: this process may use 1 to {usable_cores()} processor cores"
-        )
+    checked_threads(threads)
     import torch
 
     before = torch.get_num_threads()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from compress.cost.backends import backend_called, device_of, usable_cores
+from compress.cost.backends import backend_called, checked_threads, device_of
 from compress.cost.fit import fit
 from compress.cost.logbook import Log
 from compress.cost.measure import clock_of, measurer
@@ -60,10 +60,7 @@ def calibrate(
         the table and its file.
     """
     backend_called(backend)
-    if not 1 <= threads <= usable_cores():
-        raise CompressError(
-            f"threads {threads}: this process may use 1 to {usable_cores()} processor cores"
-        )
+    checked_threads(threads)
     if not 0 < minutes <= 10_000:
         raise CompressError(f"minutes {minutes:g}: give more than 0 and at most 10000")
     opened = [load_space(name) for name in dict.fromkeys(spaces)]

@@ -5,7 +5,6 @@ It is read off ``torch.export``'s graph, in which a gate is one operator.
 
 from __future__ import annotations
 
-import copy
 import operator
 import warnings
 from typing import Any
@@ -34,16 +33,15 @@ MAKES_POSITIVE = {
 
 
 def read(model: nn.Module, image: Tensor) -> Graph:
-    """Export the network for images of this shape and fold what can be folded.
+    """Export an evaluating network for images of this shape and fold what can be folded.
 
     Raises:
         CompressError: the network cannot be exported, or gives something else than one tensor.
     """
-    frozen = copy.deepcopy(model).eval().requires_grad_(False)
     try:
         with as_operators(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch about itself
-            program = torch.export.export(frozen, (image,)).run_decompositions({})
+            program = torch.export.export(model, (image,)).run_decompositions({})
     except Exception as error:
         why = str(error).strip().splitlines() or [type(error).__name__]
         raise CompressError(

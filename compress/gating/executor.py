@@ -70,18 +70,19 @@ class GatedExecutor:
         count = threads or torch.get_num_threads()
         dtype = next(iter(model.parameters())).dtype
         given = Plan.from_dict(plan) if isinstance(plan, Mapping) else plan
+        # Batches may run together, in the network as it was when this was made.
+        self._masked = copy.deepcopy(model).eval().requires_grad_(False)
         with self._threads(), torch.inference_mode():
             given_images = noise(2, size, dtype) if images is None else images
             chosen = [self._checked(one) for one in given_images]
             if not chosen:
                 raise CompressError("no images to measure with: give one or more, or none at all")
-            self.graph = read(model, chosen[0])
+            self.graph = read(self._masked, chosen[0])
             chooser = Chooser(choose, count, given, self.graph)
             self._program, layers = _compile(self.graph, chooser, chosen)
         self.plan = Plan(size, count, tuple(layers))
         self._sets: list[list[tuple[int, int]]] = []  # of each image and layer
         self.batches: dict[int, str] = {}
-        self._masked = copy.deepcopy(model).eval().requires_grad_(False)
         self._masked.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def __call__(self, image: Tensor) -> Tensor:

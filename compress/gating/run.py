@@ -250,7 +250,7 @@ def gate(
         gated = _last_phase(gated, work, state["densities"], epochs, lam, told)
     return _measured(
         original, gated, work, at, images, target_ms, threads, seconds,
-        sum(1 for _ in state["epochs"]) if static else 0, state, events,
+        len(state["epochs"]) if static else 0, state, events,
     )  # fmt: skip
 
 
@@ -283,7 +283,7 @@ def _searched(
     )
     shares = ", ".join(f"{name}: {value:.2f}" for name, value in best.densities.items())
     events.note(f"densities by stage: {shares}")
-    return {"stages": dict(best.densities), "densities": by_gate(stages, best)}
+    return {"stages": dict(best.densities), "densities": by_gate(stages, best.densities)}
 
 
 def _measured(

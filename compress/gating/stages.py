@@ -42,15 +42,13 @@ class Tried:
     delta1: float
 
 
-def stages_of(model: DepthNet, size: tuple[int, int]) -> Stages:
+def stages_of(model: DepthNet, size: tuple[int, int], graph: Operators | None = None) -> Stages:
     """Paths of the gates by stage: neighbours whose outputs have one size, in running order.
 
-    Stages are named "1 48x64", "2 24x32" and so on.
+    Stages are named "1 48x64", "2 24x32" and so on. ``graph`` is of the network without gates,
+    where it is known already.
     """
-    return _stages(model, Operators(without_gates(model), size))
-
-
-def _stages(model: DepthNet, graph: Operators) -> Stages:
+    graph = graph or Operators(without_gates(model), size)
     gates = gates_of(model)
     found: list[tuple[tuple[int, int], list[str]]] = []
     for conv in graph.convs.values():
@@ -90,12 +88,12 @@ def search_stages(
     if isinstance(trials, bool) or trials < 1:
         raise CompressError(f"{trials} trials of densities: give a number from 1")
     graph = Operators(without_gates(model), task.size)
-    stages = _stages(model, graph)
+    stages = stages_of(model, task.size, graph)
     if len(stages) < 2:
         raise CompressError(f"{len(stages)} stage with gates: there is nothing to share out")
 
     def macs(by_stage: Mapping[str, float]) -> int:
-        return gated_macs(model, task.size, _by_gate(stages, by_stage), graph).total
+        return gated_macs(model, task.size, by_gate(stages, by_stage), graph).total
 
     budget = macs(dict.fromkeys(stages, density))
     augment = Recipe.for_data(task.dataset, task.recipe).augment
@@ -107,7 +105,7 @@ def search_stages(
         shares = {name: trial.suggest_float(name, LEAST, 1.0, step=STEP) for name in stages}
         candidate = _within(shares, macs, budget, min(LEAST, density))
         tried = copy.deepcopy(model)
-        set_density(tried, _by_gate(stages, candidate))
+        set_density(tried, by_gate(stages, candidate))
         recalibrate(tried, task.arrays, augment, most=IMAGES)
         delta1 = task.score(tried)
         told = Tried(trial.number, candidate, macs(candidate), delta1)
@@ -126,12 +124,8 @@ def search_stages(
     return chosen, stages
 
 
-def by_gate(stages: Stages, tried: Tried) -> dict[str, float]:
-    """Densities by the path of the convolution."""
-    return _by_gate(stages, tried.densities)
-
-
-def _by_gate(stages: Stages, densities: Mapping[str, float]) -> dict[str, float]:
+def by_gate(stages: Stages, densities: Mapping[str, float]) -> dict[str, float]:
+    """Densities by the path of the convolution, from those by stage."""
     return {path: densities[name] for name, paths in stages.items() for path in paths}
 
 

@@ -20,26 +20,6 @@ from compress.space import load_space
 from compress.train import train
 
 SIZE = (32, 48)
-SPACE = """
-name = "wide"
-family = "depthnet-nano"
-size = [32, 48]
-
-[choices]
-stem = [16]
-stages = [2]
-neck = [32]
-norm = ["all"]
-stage1 = { modules = [1], width_first = [16], width_last = [16], projection = [2.0], expansion = [4.0], transition = [24] }
-stage2 = { modules = [1], width_first = [16], width_last = [16], projection = [2.0], expansion = [4.0], transition = [32] }
-stage3 = { modules = [1], width_first = [4], width_last = [4], projection = [1.0], expansion = [2.0], transition = [8] }
-stage4 = { modules = [1], width_first = [4], width_last = [4], projection = [1.0], expansion = [2.0], transition = [8] }
-decoder = { expansion = [1.0] }
-up1 = { a = [8], b = [8] }
-up2 = { a = [8], b = [8] }
-up3 = { a = [24], b = [24] }
-up4 = { a = [16], b = [16] }
-"""  # noqa: E501
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +28,9 @@ def task(tiny_folder) -> DepthTask:
 
 
 @pytest.fixture(scope="module")
-def dense(tiny_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stages")
-    (folder / "wide.toml").write_text(SPACE)
-    path, genotype = folder / "net.safetensors", load_space(folder / "wide.toml").sample(0)
+def dense(tiny_folder, wide_space, tmp_path_factory):
+    path = tmp_path_factory.mktemp("stages") / "net.safetensors"
+    genotype = load_space(wide_space).sample(0)
     train(genotype, f"folder:{tiny_folder}", out=path, size=SIZE, recipe={"batch": 8}, epochs=2)
     return path
 
@@ -81,7 +60,7 @@ def test_no_candidate_costs_more_and_none_was_better(gated, task):
     assert len(seen) == 6
     assert seen[0].densities == pytest.approx(dict.fromkeys(stages, 0.5), abs=1e-4)
     for tried in seen:
-        densities = by_gate(stages, tried)
+        densities = by_gate(stages, tried.densities)
         assert expected_macs(gated, SIZE, densities) == tried.macs <= budget
         assert tried.macs > 0.8 * budget
         assert all(0.1 <= density <= 1 for density in densities.values())

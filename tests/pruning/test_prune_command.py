@@ -22,27 +22,6 @@ from compress.report import live as module
 from compress.space import load_space
 from compress.train import train
 
-SPACE = """
-name = "wide"
-family = "depthnet-nano"
-size = [32, 48]
-
-[choices]
-stem = [16]
-stages = [2]
-neck = [32]
-norm = ["all"]
-stage1 = { modules = [1], width_first = [16], width_last = [16], projection = [2.0], expansion = [4.0], transition = [24] }
-stage2 = { modules = [1], width_first = [16], width_last = [16], projection = [2.0], expansion = [4.0], transition = [32] }
-stage3 = { modules = [1], width_first = [4], width_last = [4], projection = [1.0], expansion = [2.0], transition = [8] }
-stage4 = { modules = [1], width_first = [4], width_last = [4], projection = [1.0], expansion = [2.0], transition = [8] }
-decoder = { expansion = [1.0] }
-up1 = { a = [8], b = [8] }
-up2 = { a = [8], b = [8] }
-up3 = { a = [24], b = [24] }
-up4 = { a = [16], b = [16] }
-"""  # noqa: E501
-
 USER = """
 import torch
 from torch import nn
@@ -61,11 +40,9 @@ def broken(model):
 
 
 @pytest.fixture(scope="module")
-def model(tiny_folder, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("wide")
-    (folder / "wide.toml").write_text(SPACE)
-    path = folder / "net.safetensors"
-    genotype = load_space(folder / "wide.toml").sample(0)
+def model(tiny_folder, wide_space, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("wide") / "net.safetensors"
+    genotype = load_space(wide_space).sample(0)
     train(genotype, f"folder:{tiny_folder}", out=path, size=(32, 48), recipe={"batch": 8}, epochs=6)
     return path
 
