@@ -52,11 +52,10 @@ def genotypes(space: SearchSpace) -> list[Genotype]:
 
 
 def jobs(space: SearchSpace) -> Iterator[tuple[Genotype, Way]]:
-    """What to train, the other ways between the first ones."""
-    for number, genotype in enumerate(genotypes(space)):
-        yield genotype, FULL
-        if number % SHARE == 0:
-            yield from ((genotype, way) for way in (AGAIN, SMALL, FEW))
+    """What to train: everything in one way, then some in the others."""
+    everything = genotypes(space)
+    yield from ((genotype, FULL) for genotype in everything)
+    yield from ((g, way) for way in (AGAIN, SMALL, FEW) for g in everything[::SHARE])
 
 
 @lru_cache(maxsize=4)

@@ -20,11 +20,11 @@ from optuna.storages.journal import JournalFileBackend
 from compress.errors import CompressError
 from compress.gating._operators import Operators
 from compress.gating.macs import gated_macs
-from compress.gating.train import recalibrate
 from compress.models import DepthNet
 from compress.models.gates import gates_of, set_density, without_gates
 from compress.pruning.task import DepthTask
 from compress.train import Recipe
+from compress.train.norms import recalibrate
 
 LEAST, STEP = 0.1, 0.05  # density
 IMAGES = 64  # that norms are taken anew on

@@ -33,6 +33,7 @@ FLAGS = {
     "final_epochs": "--final-epochs",
     "size": "--size",
     "sampler": "--sampler",
+    "strategy": "--strategy",
     "exponents": "--exponents",
     "depth_scale": "--depth-scale",
     "cap_m": "--cap",

@@ -131,7 +131,7 @@ def _train(session: Session, trial: Trial, genotype: Genotype, size: Cost) -> No
         trial.report(score, until)
         if last:
             break
-        if not config.early_stop:
+        if not config.early_stop or config.strategy == "one-shot":
             continue
         others = [row for row in records(study) if row.number != trial.number]
         reason = stop_reason(

@@ -16,6 +16,8 @@ from compress.space import shipped
 DELTA1 = {"kitti": 0.89}
 DEFAULT_DELTA1 = 0.81
 DEFAULT_MINUTES = 10.0
+# Every candidate trained alone, or one network that holds them all, and only the best alone.
+STRATEGIES = ("trials", "one-shot")
 _SUFFIX = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -40,6 +42,7 @@ class SearchConfig:
     whole study, winner's training included, and ``trials`` the number of trained candidates, both
     counted over all its sessions. ``fix`` gives parameters of the space one value or a shorter
     list; ``early_stop = False`` trains every candidate to the end, as an ablation needs.
+    ``strategy`` "one-shot" scores candidates as slices of one trained network and trains the best.
     ``training`` changes a ``Recipe``'s defaults.
     """
 
@@ -58,6 +61,7 @@ class SearchConfig:
     epochs: int = 12
     final_epochs: int = 60
     sampler: str = "tpe"
+    strategy: str = "trials"
     exponents: str = "depthnet-nano"
     seed: int = 0
     depth_scale: float = 1000.0
@@ -79,6 +83,8 @@ class SearchConfig:
             value = getattr(self, name)
             if value is not None and not (low <= value <= high and (value > 0)):
                 raise CompressError(f"{name} = {value:g}: give a number from {low:g} to {high:g}")
+        if self.strategy not in STRATEGIES:
+            raise unknown("strategy", self.strategy, STRATEGIES)
         if self.delta1 is not None and not 0 < self.delta1 < 1:
             raise CompressError(
                 f"delta1 = {self.delta1:g}: the gate is a share of pixels, above 0 and below 1, "

@@ -14,7 +14,7 @@ from compress.space import Genotype
 
 # User attributes of a study.
 CONFIG, REFUSED, FINAL, PROTOCOL = "config", "refused", "final", "protocol"
-GATES, ENVIRONMENT = "gates", "environment"
+GATES, ENVIRONMENT, ONE_SHOT = "gates", "environment", "one_shot"
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,18 @@ from compress.cost.table import find_table
 from compress.data import Dataset, open_data
 from compress.errors import CompressError, unknown
 from compress.models import load
+from compress.models.elastic import shareable
 from compress.netscore import EXPONENTS
 from compress.search.candidate import give_back
 from compress.search.config import DEFAULT_MINUTES, SearchConfig
 from compress.search.events import Events
 from compress.search.gates import Gates, Refusals
+from compress.search.oneshot import one_shot
 from compress.search.records import (
     CONFIG,
     ENVIRONMENT,
     GATES,
+    ONE_SHOT,
     PROTOCOL,
     REFUSED,
     nearest_miss,
@@ -64,7 +67,9 @@ class SearchResult:
 
     ``best`` has model, params, macs, delta1 (validation part, full budget) and netscore, and
     heldout where it was trained out; None when no network passed the gates, and ``nearest`` then
-    names the nearest miss. ``complete`` is False when the study was interrupted.
+    names the nearest miss. ``complete`` is False when the study was interrupted. ``one_shot``: how
+    many candidates were scored as slices of one network, and the rank correlation of these scores
+    with training alone.
     """
 
     study: str
@@ -75,6 +80,7 @@ class SearchResult:
     nearest: dict[str, Any] | None
     report: str
     complete: bool
+    one_shot: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``compress search --json`` prints."""
@@ -163,7 +169,10 @@ def search(
         _note_guesses(session)
         _take_up(handle)
         _warm_start(session)
-        run_candidates(session, workers or default_workers(), remake)
+        if config.strategy == "one-shot":
+            one_shot(session, workers or default_workers(), remake)
+        else:
+            run_candidates(session, workers or default_workers(), remake)
         best = train_winner(session)
         complete = not stop.is_set()
         if best is None and not complete:
@@ -243,6 +252,7 @@ def _result(
         nearest=summary(miss, None) if best is None and miss is not None else None,
         report=str(page),
         complete=complete,
+        one_shot=session.study.user_attrs.get(ONE_SHOT),
     )
 
 
@@ -277,6 +287,8 @@ def _stored_config(
 def _opened(config: SearchConfig) -> tuple[SearchSpace, Dataset]:
     """The study's space, with the choices it was given, and its data."""
     space = load_space(config.space).restricted(config.fix)
+    if config.strategy == "one-shot":
+        space = shareable(space)
     options: dict[str, Any] = {
         "depth_scale": config.depth_scale, "cap_m": config.cap_m, "split": config.split
     }  # fmt: skip

@@ -260,6 +260,20 @@ class Trainer:
             return None
         return [torch.from_numpy(part.copy()).to(self.device) for part in parts]
 
+    def states(self) -> list[dict[str, Tensor]]:
+        """All tensors shaped like parameters, by their names: for who permutes channels.
+
+        Parameters, their averages, and the optimiser's moments.
+        """
+        own = dict(self.model.named_parameters())
+        found = [own, dict(self.averaged.named_parameters())]
+        moments: dict[str, dict[str, Tensor]] = {}
+        for name, parameter in own.items():
+            for kind, tensor in self._optimiser.state.get(parameter, {}).items():
+                if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:
+                    moments.setdefault(kind, {})[name] = tensor
+        return found + list(moments.values())
+
     def save_state(self, path: Path) -> None:
         """Write everything needed to go on, complete or not at all."""
         rebalancer = self.objective.rebalancer

@@ -18,7 +18,6 @@ from compress.gating.train import (
     Phases,
     Progress,
     Step,
-    recalibrate,
     schedule,
     train_gates,
 )
@@ -29,6 +28,7 @@ from compress.pruning.task import DepthTask
 from compress.space import load_space
 from compress.train import Recipe, StoppedError, Trainer
 from compress.train.fit import centre
+from compress.train.norms import recalibrate
 from compress.train.teacher import Teacher
 
 SIZE = (32, 48)

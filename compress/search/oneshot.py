@@ -1,0 +1,346 @@
+"""``--strategy one-shot``: one training for all candidates, thousands of them scored as slices.
+
+The supernet is trained once; slices of it are scored, first drawn uniformly, then evolved towards
+the front of d1 against the part of NetScore that size decides; some of them are trained alone,
+which says how far the scores can be trusted, and the best by what both say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from optuna.samplers import BaseSampler, NSGAIISampler
+from optuna.study import Study
+from optuna.trial import Trial, TrialState, create_trial
+
+from compress.cost import Cost, cost
+from compress.models.elastic import Supernet
+from compress.netscore import netscore
+from compress.search.events import Events
+from compress.search.gates import Refusals
+from compress.search.ranks import kendall, spearman
+from compress.search.records import ONE_SHOT, records
+from compress.search.sampler import GatedSampler, distributions
+from compress.search.session import Session
+from compress.search.supernet import open_supernet, train_supernet
+from compress.search.workers import run_candidates
+from compress.space import Genotype
+from compress.train.fit import StoppedError
+from compress.train.norms import recalibrate
+from compress.train.recipe import Recipe
+
+SCORES = "supernet.jsonl"
+CANDIDATES = 1000  # scored, where time allows
+UNIFORM = 0.25  # share of them that is drawn, before the rest is evolved
+POPULATION = 50
+TRAINED = 20  # candidates trained alone, where the study does not say how many
+SPREAD = 0.4  # share of them that is spread evenly over the scores, before the best are chosen
+IMAGES = 64  # from which a slice's norms take their statistics
+# Shares of a study's minutes; what the winner's training does not need is for candidates.
+SUPERNET_SHARE, SCORING_SHARE = 0.3, 0.1
+
+
+@dataclass(frozen=True)
+class Score:
+    """One candidate's d1 as a slice of the supernet, and its size."""
+
+    values: dict[str, Any]
+    hash: str
+    params: int
+    macs: int
+    delta1: float
+
+
+class Slices:
+    """Scores candidates as slices of a trained supernet."""
+
+    def __init__(self, session: Session, supernet: Supernet) -> None:
+        self.session, self.supernet = session, supernet
+        recipe = Recipe.for_data(session.dataset, dict(session.config.training))
+        self.augment = recipe.augment
+
+    def delta1(self, genotype: Genotype) -> float:
+        """Validation d1 of a slice whose norms have taken their statistics anew."""
+        network = self.supernet.cut(genotype)
+        recalibrate(network, self.session.arrays, self.augment, most=IMAGES)
+        found = self.session.scorer(network, should_stop=self.session.should_stop)
+        return float(found.metrics["delta1"])
+
+
+def one_shot(session: Session, workers: int, remake: Callable[[Events], Session]) -> None:
+    """Train a supernet, score candidates with it, train the telling and the best ones alone.
+
+    What was reached before an interruption is taken up: the supernet's last epoch, every score,
+    every candidate.
+    """
+    minutes = session.config.minutes
+    wanted = session.config.trials or TRAINED
+    seconds = None if minutes is None else minutes * 60
+    try:
+        supernet = train_supernet(session, seconds and SUPERNET_SHARE * seconds)
+        scores = score_candidates(
+            session, supernet, workers, remake, CANDIDATES, seconds and SCORING_SHARE * seconds
+        )
+    except StoppedError:
+        return
+    drawn = scores[: max(2, round(UNIFORM * CANDIDATES))]
+    _queue(session, spread(drawn, max(2, round(SPREAD * wanted))))
+    run_candidates(session, workers, remake, max(2, round(SPREAD * wanted)))
+    if not session.stop.is_set():
+        _queue(session, chosen(session, scores, wanted))
+        run_candidates(session, workers, remake, wanted)
+    found = correlation(session, scores)
+    session.study.set_user_attr(ONE_SHOT, found)
+    session.events.note(describe(found))
+
+
+def describe(found: dict[str, Any]) -> str:
+    """One line on how far the supernet's scores can be trusted."""
+    text = f"{found['scored']:,} candidates scored as slices of one network"
+    if found["spearman"] is None:
+        return f"{text}; too few trained alone ({found['trained']}) to compare"
+    return (
+        f"{text}; against {found['trained']} trained alone: Spearman {found['spearman']:.2f}, "
+        f"Kendall {found['kendall']:.2f}"
+    )
+
+
+def correlation(session: Session, scores: Sequence[Score]) -> dict[str, Any]:
+    """Rank correlation of the supernet's d1 with that of the same candidates trained alone."""
+    known = {score.hash: score.delta1 for score in scores}
+    rows = [r for r in records(session.study) if r.state == "complete" and r.hash in known]
+    shared = [known[row.hash] for row in rows]
+    alone = [row.delta1 or 0.0 for row in rows]
+    ranks = (spearman(shared, alone), kendall(shared, alone)) if len(rows) > 2 else (np.nan,) * 2
+    return {
+        "scored": len(scores),
+        "trained": len(rows),
+        "spearman": None if np.isnan(ranks[0]) else ranks[0],
+        "kendall": None if np.isnan(ranks[1]) else ranks[1],
+    }
+
+
+def spread(scores: Sequence[Score], count: int) -> list[Score]:
+    """``count`` of the candidates, spread evenly over the ranks of their d1, dearest first."""
+    ranked = sorted(scores, key=lambda score: (-score.delta1, score.hash))
+    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
+    return [ranked[place] for place in dict.fromkeys(places.tolist())]
+
+
+def chosen(session: Session, scores: Sequence[Score], wanted: int) -> list[Score]:
+    """The best candidates by what their scores let expect of them, as many as are still wanted.
+
+    Slices are less accurate than networks trained alone: a line through what is known of both
+    says what to expect. Those expected to pass the d1 gate come first, by NetScore; then those
+    that miss it least.
+    """
+    gate, exponents = session.gates.delta1, session.config.exponents
+    rows = {row.hash: row for row in records(session.study)}
+    expect = expectation(
+        [(s.delta1, rows[s.hash].delta1 or 0.0) for s in scores
+         if s.hash in rows and rows[s.hash].state == "complete"]
+    )  # fmt: skip
+    left = [score for score in scores if score.hash not in rows]
+
+    def worth(score: Score) -> tuple[bool, float]:
+        delta1 = expect(score.delta1)
+        if delta1 < gate:
+            return False, delta1
+        return True, netscore(100 * delta1, score.params, score.macs, exponents)
+
+    return sorted(left, key=worth, reverse=True)[: max(0, wanted - len(rows))]
+
+
+def expectation(pairs: Sequence[tuple[float, float]]) -> Callable[[float], float]:
+    """A line from a slice's d1 to that of the network trained alone, rising, within 0 and 1."""
+    if not pairs:
+        return lambda delta1: delta1
+    x, y = np.array(pairs).T
+    slope = 1.0
+    if len(pairs) > 2 and x.std() > 1e-6:
+        # Between one (an offset alone) and what the data say, the more they are the nearer.
+        fitted = float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
+        slope = max(0.1, 1.0 + (fitted - 1.0) * len(pairs) / (len(pairs) + 2))
+    offset = float(y.mean() - slope * x.mean())
+    return lambda delta1: min(1.0, max(1e-3, slope * delta1 + offset))
+
+
+def _queue(session: Session, scores: Sequence[Score]) -> None:
+    for score in scores:
+        session.study.enqueue_trial(score.values, skip_if_exists=True)
+
+
+def score_candidates(
+    session: Session,
+    supernet: Supernet,
+    workers: int,
+    remake: Callable[[Events], Session],
+    count: int,
+    seconds: float | None = None,
+) -> list[Score]:
+    """Score up to ``count`` candidates, those of an earlier session among them.
+
+    Every score is on disk before the next is asked for. Ends early when the time is up or the
+    space exhausted.
+
+    Raises:
+        StoppedError: the study is to end.
+    """
+    path = session.folder / SCORES
+    found = _read(path)
+    proposals = _Proposals(session, count, found)
+    progress = session.events.reading("candidates as slices")
+    deadline = time.monotonic() + (float("inf") if seconds is None else seconds)
+    with path.open("a", encoding="utf-8") as file, _pool(session, supernet, workers, remake) as run:
+        waiting: dict[Future[float], tuple[Trial, Genotype, Cost]] = {}
+        left = count - len(found)
+        ahead = 1 if workers <= 1 else 2 * workers  # none of them waits for the next proposal
+        while left > 0 or waiting:
+            if session.should_stop():
+                raise StoppedError
+            if time.monotonic() > deadline:
+                left = 0
+            while left > 0 and len(waiting) < ahead:
+                proposal = proposals.ask()
+                if proposal is None:
+                    left = 0
+                    break
+                waiting[run(proposal[1])] = proposal
+                left -= 1
+            done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                trial, genotype, size = waiting.pop(future)
+                score = Score(
+                    dict(genotype.values), genotype.hash, size.params, size.macs, future.result()
+                )
+                file.write(json.dumps(asdict(score)) + "\n")
+                file.flush()
+                found.append(score)
+                proposals.tell(trial, score)
+            if progress and done:
+                progress(len(found), count)
+    return found
+
+
+def _read(path: Any) -> list[Score]:
+    """Scores of an earlier session; a last line that was cut off is left out."""
+    found: list[Score] = []
+    with contextlib.suppress(OSError):
+        text = path.read_text(encoding="utf-8")
+        for line in text.splitlines(keepends=True):
+            with contextlib.suppress(ValueError, TypeError):
+                found.append(Score(**json.loads(line)))
+        if text and not text.endswith("\n"):
+            path.write_text("".join(json.dumps(asdict(s)) + "\n" for s in found), encoding="utf-8")
+    return found
+
+
+class _Proposals:
+    """What to score next: uniform draws first, then children of the front."""
+
+    def __init__(self, session: Session, count: int, found: Sequence[Score]) -> None:
+        self.session = session
+        self.kinds: dict[str, Any] = dict(distributions(session.space))
+        self.uniform = round(UNIFORM * count)
+        self.study: Study = optuna.create_study(directions=["maximize", "maximize"])
+        for score in found:
+            self.study.add_trial(
+                create_trial(
+                    params=score.values, distributions=self.kinds, values=self._worth(score),
+                    user_attrs={"hash": score.hash},
+                )
+            )  # fmt: skip
+        self.random = self._sampler("random", None)
+        self.evolution = self._sampler(
+            "nsga2", lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION)
+        )
+
+    def _sampler(self, name: str, make: Callable[[int], BaseSampler] | None) -> GatedSampler:
+        session = self.session
+        return GatedSampler(
+            session.space, session.gates, name, session.config.seed, Refusals(),
+            session.config.exponents, make,
+        )  # fmt: skip
+
+    def _worth(self, score: Score) -> tuple[float, float]:
+        """d1, and the part of NetScore that size alone decides."""
+        known = netscore(100.0, score.params, score.macs, self.session.config.exponents)
+        return score.delta1, known
+
+    def ask(self) -> tuple[Trial, Genotype, Cost] | None:
+        """A candidate that passes the gates on size and was not scored yet; None: none is left."""
+        asked = len(self.study.get_trials(deepcopy=False))
+        sampler = self.random if asked < self.uniform else self.evolution
+        self.study.sampler = sampler
+        trial = self.study.ask(self.kinds)
+        if sampler.exhausted:
+            self.study.tell(trial, state=TrialState.FAIL)
+            return None
+        genotype = self.session.space.genotype(trial.params)
+        trial.set_user_attr("hash", genotype.hash)
+        return trial, genotype, cost(genotype, self.session.gates.size)
+
+    def tell(self, trial: Trial, score: Score) -> None:
+        """Remember a score."""
+        self.study.tell(trial, self._worth(score))
+
+
+@contextlib.contextmanager
+def _pool(
+    session: Session, supernet: Supernet, workers: int, remake: Callable[[Events], Session]
+) -> Iterator[Callable[[Genotype], Future[float]]]:
+    """A function that scores in one of several processes, or here for one worker."""
+    if workers <= 1:
+        slices = Slices(session, supernet)
+
+        def here(genotype: Genotype) -> Future[float]:
+            future: Future[float] = Future()
+            future.set_result(slices.delta1(genotype))
+            return future
+
+        yield here
+        return
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, torch.get_num_threads() // workers)
+    pool = ProcessPoolExecutor(workers, context, _open, (remake, threads, os.getpid()))
+    try:
+        yield lambda genotype: pool.submit(_scored, genotype)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_SLICES: list[Slices] = []  # of a scoring process
+
+
+def _open(remake: Callable[[Events], Session], threads: int, parent: int) -> None:
+    """Make a scoring process ready; it ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    session = remake(Events())
+    supernet = open_supernet(session)
+    assert supernet is not None
+    _SLICES.append(Slices(session, supernet))
+
+
+def _scored(genotype: Genotype) -> float:
+    return _SLICES[0].delta1(genotype)

@@ -1,0 +1,210 @@
+"""One training for all candidates: the same after an interruption, and a study from it."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import time
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compress.cost import cost
+from compress.errors import CompressError
+from compress.models import load
+from compress.search import SearchConfig, oneshot, run, search, supernet
+from compress.search.events import Events
+from compress.search.gates import Gates
+from compress.search.oneshot import SCORES, Score, expectation, score_candidates, spread
+from compress.search.records import records, study_config
+from compress.search.store import find_study
+from compress.search.supernet import FILE, Allowed, open_supernet
+from compress.space import load_space
+from compress.train.fit import Trainer
+
+BUDGET = 3207  # half of the tiny space
+
+
+@pytest.fixture(scope="module")
+def options(tiny_space, tiny_folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(oneshot, "CANDIDATES", 12)
+        patch.setattr(supernet, "EPOCHS", 5)
+        yield {
+            "space": str(tiny_space), "data": f"folder:{tiny_folder}", "size": (32, 48),
+            "delta1": 0.05, "epochs": 1, "final_epochs": 2, "workers": 1,
+            "strategy": "one-shot", "budget": BUDGET, "trials": 5,
+        }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def done(options, tmp_path_factory):
+    """The folder that holds a finished study, what it was told, and its result."""
+    out, events = tmp_path_factory.mktemp("done"), Notes()
+    return out, events, search(study="s", out=out, events=events, **options)
+
+
+@pytest.fixture
+def copied(done, tmp_path):
+    shutil.copytree(done[0] / "s", tmp_path / "s")
+    return tmp_path
+
+
+class Notes(Events):
+    """Keeps what it is told, and interrupts where asked."""
+
+    def __init__(self, stop_after: tuple[str, int] | None = None) -> None:
+        self.notes: list[str] = []
+        self.stop_after = stop_after
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def reading(self, what):
+        def update(done, of):
+            if self.stop_after == (what, done):
+                raise KeyboardInterrupt
+
+        return update
+
+
+def test_a_study_trains_one_network_and_scores_many(done, options):
+    out, events, result = done
+    assert result.complete
+    assert result.trials == 5
+    lines = (out / "s" / SCORES).read_text().splitlines()
+    scores = [json.loads(line) for line in lines]
+    assert len(scores) == 12 == result.one_shot["scored"]
+    assert len({score["hash"] for score in scores}) == 12
+    space = load_space(options["space"])
+    for score in scores:
+        genotype = space.genotype(score["values"])
+        assert score["values"]["norm"] == "all"
+        assert (score["params"], score["macs"]) == cost(genotype, (32, 48))[:2]
+        assert score["params"] <= BUDGET
+        assert 0 <= score["delta1"] <= 1
+    # What was trained alone was scored before, and all of it counts for the correlation.
+    rows = records(find_study("s", out))
+    assert {row.hash for row in rows} <= {score["hash"] for score in scores}
+    assert all(row.state == "complete" for row in rows)
+    assert result.one_shot["trained"] == 5
+    assert -1 <= result.one_shot["spearman"] <= 1
+    assert "12 candidates scored" in events.notes[-1]
+    assert load(result.best["model"]).genotype.values["norm"] == "all"
+
+
+def test_an_interrupted_study_ends_as_an_uninterrupted_one(done, options, tmp_path):
+    out, _, whole = done
+    for stop in (("supernet", 3), ("candidates as slices", 5)):
+        with pytest.raises(KeyboardInterrupt):
+            search(study="s", out=tmp_path, events=Notes(stop), **options)
+    resumed = search(study="s", out=tmp_path, **options)
+    for name in (FILE, SCORES):
+        assert (out / "s" / name).read_bytes() == (tmp_path / "s" / name).read_bytes()
+    assert whole.best | {"model": ""} == resumed.best | {"model": ""}
+    # Asked once more, it returns what it has.
+    assert search(study="s", out=tmp_path, **options).best == resumed.best
+
+
+def test_two_processes_score_as_one_does(done, copied):
+    (copied / "s" / SCORES).unlink()
+    config = SearchConfig.from_dict(study_config(find_study("s", copied)), "test")
+    remake = partial(run._session, "s", copied / "s", config, None, time.monotonic())
+    session = remake(Events())
+    found = score_candidates(session, open_supernet(session), 2, remake, 4)
+    known = [json.loads(line) for line in (done[0] / "s" / SCORES).read_text().splitlines()]
+    expected = {row["hash"]: row["delta1"] for row in known}
+    assert len(found) == 4
+    alike = [score for score in found if score.hash in expected]
+    assert alike
+    assert all(score.delta1 == expected[score.hash] for score in alike)
+
+
+def test_others_learn_from_the_largest(options, tmp_path, monkeypatch):
+    """Without distillation the smallest candidate, which is never shown the truth, stays apart."""
+    seen = []
+    original = Trainer._train_step
+
+    def spied(self, batch):
+        loss, terms = original(self, batch)
+        if self._penalty is not None:
+            seen.append((self.epoch, float(loss) - sum(float(term) for term in terms.values())))
+        return loss, terms
+
+    monkeypatch.setattr(Trainer, "_train_step", spied)
+    monkeypatch.setattr(supernet, "EPOCHS", 15)
+    with pytest.raises(KeyboardInterrupt):
+        search(study="s", out=tmp_path, events=Notes(("supernet", 15)), **options)
+    alone = [extra for epoch, extra in seen if epoch < 3]
+    together = [extra for epoch, extra in seen if epoch >= 3]
+    assert max(map(abs, alone)) < 1e-5  # the largest learns alone at first
+    assert min(together) > 0.001
+    assert sum(together[-6:]) < 0.8 * sum(together[:6])
+
+
+def test_candidates_for_the_sandwich_pass_the_gates():
+    space = load_space("depthnet-nano").restricted({"norm": "all"})
+    gates = Gates(5e4, None, 0.5, (96, 128))
+    allowed = Allowed(space, gates, 0)
+    chance = random.Random(1)
+    drawn = [allowed.draw(chance) for _ in range(20)]
+    for genotype in (*allowed.largest, *drawn, allowed.smallest):
+        assert cost(genotype, gates.size).params <= 5e4
+    assert len(set(allowed.largest)) > 10
+    assert min(cost(g, gates.size).params for g in allowed.largest) > 3e4
+    everything = Allowed(load_space("depthnet-nano-bench"), Gates(None, None, 0.5, (48, 64)), 0)
+    assert [g.values["stem"] for g in everything.largest] == [24]
+
+
+def scored(*delta1):
+    return [Score({}, f"{i}", 10 * i, 100, d1) for i, d1 in enumerate(delta1)]
+
+
+def test_candidates_trained_alone_are_spread_over_the_scores():
+    found = spread(scored(0.1, 0.9, 0.5, 0.3, 0.7), 3)
+    assert [score.delta1 for score in found] == [0.9, 0.5, 0.1]
+    assert len(spread(scored(0.1, 0.2), 8)) == 2
+
+
+def test_what_slices_let_expect():
+    assert expectation([])(0.6) == 0.6
+    assert expectation([(0.5, 0.7)])(0.6) == pytest.approx(0.8)
+    many = [(x / 100, 0.3 + 0.5 * x / 100) for x in range(20, 80)]
+    assert expectation(many)(0.5) == pytest.approx(0.55, abs=0.01)
+    assert expectation(many)(0.9) == pytest.approx(0.75, abs=0.02)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=12), st.floats(0, 1))
+def test_expectations_rise_and_are_shares(pairs, delta1):
+    expect = expectation(pairs)
+    assert 0 <= expect(delta1) <= 1
+    assert expect(delta1) <= expect(min(1.0, delta1 + 0.1))
+
+
+def test_other_families_are_refused_before_any_training(options, tmp_path):
+    with pytest.raises(CompressError, match="fastdepth"):
+        search(study="s", out=tmp_path, **options | {"space": "fastdepth", "budget": 5e6})
+    with pytest.raises(CompressError, match=r"strategy.*one-shot"):
+        search(study="s", out=tmp_path, **options | {"strategy": "oneshot"})
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_torn_supernet_is_trained_anew(copied, options):
+    path = copied / "s" / FILE
+    good = path.read_bytes()
+    path.write_bytes(good[: len(good) // 2])
+    search(study="s", out=copied, **options)
+    assert path.read_bytes() == good
+
+
+def test_a_line_cut_off_is_scored_again(copied, options):
+    path = copied / "s" / SCORES
+    good = path.read_text()
+    path.write_text(good[:-30])
+    assert len(oneshot._read(path)) == 11
+    assert path.read_text().endswith("}\n")
+    search(study="s", out=copied, **options)
+    assert path.read_text() == good
