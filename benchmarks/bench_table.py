@@ -130,12 +130,14 @@ def main() -> None:
             row = finished.result()
             file.write(json.dumps(row) + "\n")
             file.flush()
-            spent = time.perf_counter() - start
+            left_s = (time.perf_counter() - start) / number * (len(left) - number)
             d1 = " ".join(f"{rung['delta1']:.3f}" for rung in row["rungs"])
-            print(f"{number}/{len(left)} {row['hash'][:8]} seed {row['seed']} {row['height']} "
-                  f"{row['share']} {row['params']} {row['macs']} d1 {d1} "
-                  f"{row['rungs'][-1]['seconds']:.0f} s, "
-                  f"{spent / number * (len(left) - number) / 60:.0f} min left", flush=True)  # fmt: skip
+            print(
+                f"{number}/{len(left)} {row['hash'][:8]} seed {row['seed']} {row['height']} "
+                f"{row['share']} {row['params']} {row['macs']} d1 {d1} "
+                f"{row['rungs'][-1]['seconds']:.0f} s, {left_s / 60:.0f} min left",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
