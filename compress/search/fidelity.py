@@ -56,7 +56,7 @@ def rank_fidelity(rows: Iterable[Record]) -> list[RungFidelity]:
     """Compare each early rung with the end, over the candidates that were trained to the end.
 
     Those that early stopping took out are missing, mostly the worst; among the rest, which lie
-    closer together, ranks agree less than they would among all.
+    closer together, ranks tend to agree less than they would among all.
     """
     finished = [row for row in rows if row.state == "complete" and len(row.rungs) > 1]
     early: dict[int, list[tuple[Rung, float]]] = {}
