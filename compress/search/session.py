@@ -56,7 +56,12 @@ class Session:
             frames, self.gates.size, progress=self.events.reading("training images")
         )
         self.scorer = self.scorer_of(held, "validation")
-        self.parts: list[Part] = parts(self.config.epochs, self.config.fidelity, self.gates.size)
+        # A share is a batch at least; rungs are to say what was really seen.
+        least = min(1.0, self._recipe(self.config.epochs).batch / len(self.arrays))
+        self.parts: list[Part] = [
+            replace(part, share=max(part.share, least))
+            for part in parts(self.config.epochs, self.config.fidelity, self.gates.size)
+        ]
         # Images at the smaller sizes that candidates begin with, made once for all of them.
         self._smaller: dict[tuple[int, int], tuple[Arrays, Scorer]] = {}
         for size in {part.size for part in self.parts} - {self.gates.size}:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compress.data import cut_validation, open_data
 from compress.errors import CompressError
 from compress.netscore import netscore
 from compress.search import SearchConfig, search
@@ -206,7 +207,7 @@ def options(tiny_space, tiny_folder, tmp_path):
     return {
         "space": str(tiny_space), "data": f"folder:{tiny_folder}", "out": tmp_path,
         "size": (32, 48), "delta1": 0.2, "epochs": 4, "final_epochs": 4, "workers": 1,
-        "training": {"batch": 8}, "study": "s", "trials": 4,
+        "training": {"batch": 7}, "study": "s", "trials": 4,
     }  # fmt: skip
 
 
@@ -260,6 +261,15 @@ def test_an_interrupted_study_goes_on_as_if_it_had_not_been(
     assert [each["epoch"] for each in told] == [1, 2]
     assert all(each["n"] == sum(s == "complete" for _, s, _ in found) for each in told)
     assert not any(isinstance(v, float) and math.isnan(v) for each in told for v in each.values())
+
+
+def test_a_share_that_is_less_than_a_batch_is_told_as_what_it_was(options, tmp_path):
+    frames, _ = cut_validation(open_data(options["data"]).train, seed=0)
+    more = {"fidelity": "data", "training": {"batch": 10}, "trials": 1, "delta1": 0.01}
+    search(**options | more)
+    (one,) = records(find_study("s", tmp_path))
+    assert 0.25 < 10 / len(frames) < 0.5
+    assert [rung.share for rung in one.rungs] == [10 / len(frames), 0.5, 1]
 
 
 @pytest.mark.parametrize(
