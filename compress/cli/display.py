@@ -203,6 +203,9 @@ def _conclusion(result: SearchResult) -> str:
         )
     else:
         lines.append("no network passed the gates: none was trained far enough to be scored")
+    if result.rank_fidelity:
+        lines.append("rungs against the end, by d1, over candidates trained to the end only:")
+        lines += [f"  {rung.describe()}" for rung in result.rank_fidelity]
     lines.append(f"report: {result.report}")
     return "\n".join(lines)
 

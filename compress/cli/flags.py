@@ -77,6 +77,18 @@ def search_flags(sub: argparse.ArgumentParser) -> None:
         "--strategy",
         help="trials (default) or one-shot: score candidates as slices of one network",
     )
+    sub.add_argument(
+        "--pruner", help="what is stopped early: expected (default), asha, hyperband or none"
+    )
+    sub.add_argument(
+        "--fidelity",
+        help="what candidates are spared at first: epochs alone (default), resolution or data too",
+    )
+    sub.add_argument(
+        "--warm-start",
+        metavar="STUDY",
+        help="first try the best of an earlier study: its name, folder or study.db",
+    )
     sub.add_argument("--exponents", help="NetScore's: depthnet-nano (default) or standard")
     sub.add_argument("--seed", type=int, help="default: 0")
     sub.add_argument("--workers", type=int, help="candidates trained at once (default: one a core)")

@@ -83,7 +83,8 @@ def make_parser() -> argparse.ArgumentParser:
         command(
             "search",
             "find the gated network of highest NetScore, train it and save it",
-            "compress search --budget 5M --delta1 0.81 --data folder:my_pairs --minutes 10",
+            "compress search --budget 5M --delta1 0.81 --data folder:my_pairs --minutes 10\n"
+            "  compress search --budget 5M --study second --warm-start first --fidelity resolution",
             epilog=DATA_HELP,
         )
     )

@@ -167,6 +167,8 @@ def _finite(row: Record) -> Record:
             rung.delta1,
             rung.netscore if _within(rung.netscore, -1e6, 1e6) else -math.inf,
             number(rung.seconds) or 0.0,
+            (int(rung.size[0]), int(rung.size[1])) if rung.size else None,
+            float(rung.share) if _within(rung.share, 0, 1) else 1.0,
         )
         for rung in row.rungs
         if _within(rung.delta1, 0, 1)

@@ -128,13 +128,14 @@ def _trial(row: Mapping[str, str], choices: Mapping[str, CategoricalDistribution
 
 
 def _rung(values: list[Any]) -> dict[str, Any]:
-    epoch, delta1, netscore, seconds = values
-    return {
+    epoch, delta1, netscore, seconds, *spared = values
+    rung = {
         "epoch": int(epoch),
         "delta1": float(delta1),
         "netscore": -math.inf if netscore in (None, "") else float(netscore),
         "seconds": float(seconds or 0),
     }
+    return rung | {key: spared[0][key] for key in ("size", "share") if spared and key in spared[0]}
 
 
 def _choices(rows: list[dict[str, str]]) -> dict[str, CategoricalDistribution]:

@@ -27,7 +27,8 @@ from compress.report.interactive import page_data, page_details, table_of
 from compress.report.kept import write_kept
 from compress.report.pictures import PICTURES, pictures
 from compress.report.script import packed, page_script, plotly, plotly_text, policy, style
-from compress.report.tables import COLUMNS, FEWEST, TABLE, listed, rank_fidelity, trials_csv
+from compress.report.tables import COLUMNS, TABLE, listed, trials_csv
+from compress.search.fidelity import FEWEST, rank_fidelity
 from compress.search.records import Record
 
 PAGE = "index.html"

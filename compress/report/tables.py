@@ -5,21 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
-from compress.cost.table import spearman as rank_correlation
 from compress.metrics import METRICS
 from compress.report.findings import Findings
 from compress.report.words import number
-from compress.search.records import Record
+from compress.search.records import Record, Rung
 
 TABLE = "trials.csv"
-# Pairs below which a rank correlation says next to nothing.
-FEWEST = 5
 
 COLUMNS = {
     "number": "trial number, from 0, as Optuna counts them",
@@ -44,25 +38,13 @@ COLUMNS = {
     "log10": "mean absolute difference of base-10 logarithms",
     "seconds": "training and scoring, wall-clock",
     "epochs": "epochs trained up to the last rung",
-    "rungs": "epoch, d1, NetScore and seconds at each rung reached, as JSON",
+    "rungs": "epoch, d1, NetScore and seconds at each rung reached, as JSON; and what it was "
+    "spared (size of the images, share of them), where it was",
     "reason": "why it was stopped early, or how it failed",
     "finished": "when, in local time",
     "hash": "identity of the architecture",
     "genotype": "all that is needed to build it, as JSON",
 }
-
-
-@dataclass(frozen=True)
-class Fidelity:
-    """How well a rung's NetScores rank candidates as their last ones do.
-
-    ``rho`` is Spearman's coefficient over ``pairs`` candidates; None where there are fewer than
-    five or all are equal.
-    """
-
-    epoch: int
-    pairs: int
-    rho: float | None
 
 
 def trials_csv(found: Findings) -> str:
@@ -81,9 +63,7 @@ def trials_csv(found: Findings) -> str:
             "on_front_params": row.number in on_params,
             "epochs": row.rungs[-1].epoch if row.rungs else None,
             "netscore": number(row.netscore),
-            "rungs": json.dumps(
-                [[r.epoch, r.delta1, number(r.netscore), r.seconds] for r in row.rungs]
-            ),
+            "rungs": json.dumps([_rung(rung) for rung in row.rungs]),
         }
         writer.writerow({key: _cell(value) for key, value in values.items()})
     return text.getvalue()
@@ -113,31 +93,12 @@ def listed(found: Findings, most: int, kept: int) -> tuple[list[Record], bool]:
     return [row for row in rows if row.number in wanted], False
 
 
-def rank_fidelity(rows: Iterable[Record]) -> list[Fidelity]:
-    """Compare each early rung with the last over the candidates that were trained to the end."""
-    complete = [row for row in rows if row.state == "complete" and len(row.rungs) > 1]
-    result = []
-    for epoch in sorted({rung.epoch for row in complete for rung in row.rungs[:-1]}):
-        pairs = [
-            (rung.netscore, row.rungs[-1].netscore)
-            for row in complete
-            for rung in row.rungs[:-1]
-            if rung.epoch == epoch
-        ]
-        early, last = ([pair[i] for pair in pairs] for i in (0, 1))
-        result.append(Fidelity(epoch, len(pairs), spearman(early, last)))
-    return result
-
-
-def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's rank correlation; None for fewer than five pairs, or all equal on a side.
-
-    >>> spearman([1, 2, 3, 4, 5], [2, 4, 6, 8, 9])
-    1.0
-    """
-    if len(first) < FEWEST or len(set(first)) < 2 or len(set(second)) < 2:
-        return None
-    return rank_correlation(np.asarray(first), np.asarray(second))
+def _rung(rung: Rung) -> list[Any]:
+    """A rung as the table's JSON has it; what it was spared comes last, where it was."""
+    spared: dict[str, Any] = {"size": list(rung.size)} if rung.size else {}
+    spared |= {"share": rung.share} if rung.share < 1 else {}
+    values = [rung.epoch, rung.delta1, number(rung.netscore), rung.seconds]
+    return [*values, spared] if spared else values
 
 
 def _cell(value: Any) -> str:

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from compress.cost import Cost, cost
 from compress.models import save
 from compress.netscore import netscore
-from compress.search.early import stop_reason
+from compress.search.early import PRUNERS, Aim, Reached
 from compress.search.gensynth import PROBE
 from compress.search.probe import probe
 from compress.search.records import REFUSED, best, front, nearest_miss, records
@@ -23,18 +23,6 @@ from compress.search.store import owner
 from compress.space import Genotype
 from compress.train.device import threads_for
 from compress.train.fit import DivergedError, Epoch, StoppedError
-
-# Shares of a candidate's epochs after which it is scored.
-RUNGS = (0.25, 0.5, 1.0)
-
-
-def rung_epochs(epochs: int) -> list[int]:
-    """Epochs after which a candidate is scored.
-
-    >>> rung_epochs(12), rung_epochs(1)
-    ([3, 6, 12], [1])
-    """
-    return sorted({max(1, round(share * epochs)) for share in RUNGS})
 
 
 def run_candidate(session: Session, lock: AbstractContextManager[Any]) -> bool:
@@ -92,7 +80,7 @@ def run_candidate(session: Session, lock: AbstractContextManager[Any]) -> bool:
 
 def _train(session: Session, trial: Trial, genotype: Genotype, size: Cost) -> None:
     config, gates, study = session.config, session.gates, session.study
-    trainer = session.trainer(genotype, config.epochs)
+    trainer = session.trainer(genotype, config.epochs, session.stages())
     path = session.checkpoint(genotype.hash)
     rungs: list[dict[str, Any]] = []
     before = 0.0
@@ -111,32 +99,35 @@ def _train(session: Session, trial: Trial, genotype: Genotype, size: Cost) -> No
         session.events.epoch(trial.number, epoch)
 
     metrics: dict[str, float] = {}
-    for until in rung_epochs(config.epochs):
-        last = until == config.epochs
+    for place, part in enumerate(session.parts):
+        until, last = part.until, part.until == config.epochs
         if not last and any(rung["epoch"] == until for rung in rungs):
             continue
         trainer.run(until, on_epoch, session.should_stop)
         # Rungs are scored quickly, the last one as figures are quoted.
         precision = "float32" if last else "auto"
-        metrics = session.scorer(
+        metrics = session.scorer_at(part.size)(
             trainer.averaged, precision=precision, should_stop=session.should_stop
         ).metrics
         delta1 = metrics["delta1"]
         score = netscore(100 * delta1, size.params, size.macs, config.exponents)
         spent = time.monotonic() - start
         rungs = [r for r in rungs if r["epoch"] != until]
-        rungs.append({"epoch": until, "delta1": delta1, "netscore": score, "seconds": spent})
+        rungs.append(
+            {"epoch": until, "delta1": delta1, "netscore": score, "seconds": spent}
+            | part.spared(gates.size)
+        )
         trial.set_user_attr("rungs", rungs)
         trial.set_user_attr("seconds", spent)
         trial.report(score, until)
         if last:
             break
-        if not config.early_stop or config.strategy == "one-shot":
-            continue
         others = [row for row in records(study) if row.number != trial.number]
-        reason = stop_reason(
-            others, size.params, size.macs, until, delta1, gates.delta1, config.exponents
-        )
+        at = Reached(
+            genotype.hash, size.params, size.macs, until, delta1, score, place,
+            len(session.parts) - 1,
+        )  # fmt: skip
+        reason = PRUNERS[config.stopping](others, at, Aim(gates.delta1, config.exponents))
         if reason:
             trial.set_user_attr("reason", reason)
             trial.set_constraint("delta1", gates.delta1 - delta1)

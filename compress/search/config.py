@@ -41,7 +41,9 @@ class SearchConfig:
     candidate is trained for, ``final_epochs`` the most that the winner is. ``minutes`` bounds the
     whole study, winner's training included, and ``trials`` the number of trained candidates, both
     counted over all its sessions. ``fix`` gives parameters of the space one value or a shorter
-    list; ``early_stop = False`` trains every candidate to the end, as an ablation needs.
+    list; ``pruner`` decides what is stopped early, and ``early_stop = False`` trains every
+    candidate to the end, as an ablation needs. ``fidelity`` is what candidates are spared before
+    their last rung, ``warm_start`` an earlier study whose best candidates are tried first.
     ``strategy`` "one-shot" scores candidates as slices of one trained network and trains the best.
     ``training`` changes a ``Recipe``'s defaults.
     """
@@ -72,6 +74,9 @@ class SearchConfig:
     flip_average: bool = False
     fix: Mapping[str, Any] = field(default_factory=dict)
     early_stop: bool = True
+    pruner: str = "expected"
+    fidelity: str = "epochs"
+    warm_start: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -96,6 +101,14 @@ class SearchConfig:
         """The d1 gate: the one asked for, or that of the paper for this kind of data."""
         kind = self.data.partition(":")[0]
         return DELTA1.get(kind, DEFAULT_DELTA1) if self.delta1 is None else self.delta1
+
+    @property
+    def stopping(self) -> str:
+        """The pruner; none where nothing is to be stopped.
+
+        A one-shot search compares what it trains to the end with what it expected.
+        """
+        return self.pruner if self.early_stop and self.strategy == "trials" else "none"
 
     @property
     def default_name(self) -> str:

@@ -19,12 +19,24 @@ GATES, ENVIRONMENT, ONE_SHOT = "gates", "environment", "one_shot"
 
 @dataclass(frozen=True)
 class Rung:
-    """A candidate after some of its epochs: validation d1 and NetScore."""
+    """A candidate after some of its epochs: validation d1 and NetScore.
+
+    ``size`` (H, W) is there where images were smaller than the network's, both in training and in
+    scoring; ``share`` is that of the training images it saw, where these were not all.
+    """
 
     epoch: int
     delta1: float
     netscore: float
     seconds: float
+    size: tuple[int, int] | None = None
+    share: float = 1.0
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Rung:
+        """Read a rung as a trial keeps it."""
+        height, width = values["size"] if values.get("size") else (0, 0)
+        return cls(**{**values, "size": (height, width) if height else None})
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,7 @@ def record(trial: FrozenTrial) -> Record | None:
         attrs["params"],
         attrs["macs"],
         attrs["macs_all"],
-        tuple(Rung(**rung) for rung in attrs.get("rungs", ())),
+        tuple(Rung.of(rung) for rung in attrs.get("rungs", ())),
         attrs.get("metrics", {}),
         float(attrs.get("seconds", 0.0)),
         attrs.get("reason", ""),

@@ -27,7 +27,10 @@ from compress.models.elastic import shareable
 from compress.netscore import EXPONENTS
 from compress.search.candidate import give_back
 from compress.search.config import DEFAULT_MINUTES, SearchConfig
+from compress.search.earlier import fill_queue, has_trials, warm_start
+from compress.search.early import PRUNERS
 from compress.search.events import Events
+from compress.search.fidelity import RungFidelity, rank_fidelity
 from compress.search.gates import Gates, Refusals
 from compress.search.oneshot import one_shot
 from compress.search.records import (
@@ -41,6 +44,7 @@ from compress.search.records import (
     records,
     study_config,
 )
+from compress.search.rungs import FIDELITIES, parts
 from compress.search.sampler import SAMPLERS, GatedSampler, hush_optuna
 from compress.search.session import Session
 from compress.search.store import (
@@ -67,9 +71,10 @@ class SearchResult:
 
     ``best`` has model, params, macs, delta1 (validation part, full budget) and netscore, and
     heldout where it was trained out; None when no network passed the gates, and ``nearest`` then
-    names the nearest miss. ``complete`` is False when the study was interrupted. ``one_shot``: how
-    many candidates were scored as slices of one network, and the rank correlation of these scores
-    with training alone.
+    names the nearest miss. ``complete`` is False when the study was interrupted.
+    ``rank_fidelity`` says of each early rung how well it ranks candidates; see ``RungFidelity``.
+    ``one_shot``: how many candidates were scored as slices of one network, and the rank correlation
+    of these scores with training alone.
     """
 
     study: str
@@ -80,11 +85,12 @@ class SearchResult:
     nearest: dict[str, Any] | None
     report: str
     complete: bool
+    rank_fidelity: tuple[RungFidelity, ...] = ()
     one_shot: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The object that ``compress search --json`` prints."""
-        return dict(vars(self))
+        return vars(self) | {"rank_fidelity": [rung.to_dict() for rung in self.rank_fidelity]}
 
 
 def search(
@@ -143,6 +149,10 @@ def search(
         raise unknown("NetScore exponents", config.exponents, EXPONENTS)
     if config.sampler not in SAMPLERS:
         raise unknown("sampler", config.sampler, SAMPLERS)
+    if config.pruner not in PRUNERS:
+        raise unknown("pruner", config.pruner, PRUNERS)
+    if config.fidelity not in FIDELITIES:
+        raise unknown("fidelity", config.fidelity, FIDELITIES)
     SAMPLERS[config.sampler](0)  # a package that it lacks shows now
     # Anything that cannot be written shows now, not after hours of training.
     prepare_folder(folder)
@@ -151,6 +161,11 @@ def search(
         space, dataset = _opened(config)
         gates = _gates(config, space, dataset)
         gates.check_feasible(space)
+        parts(config.epochs, config.fidelity, gates.size)  # a size too small shows now
+        earlier = None
+        if config.warm_start is not None and not has_trials(name, database):
+            word = config.warm_start
+            earlier = warm_start(word, Path(out), storage, space, gates, _kept)
     except CompressError:
         discard_if_new(folder)
         raise
@@ -168,7 +183,7 @@ def search(
         handle.set_user_attr(ENVIRONMENT, environment() | used)
         _note_guesses(session)
         _take_up(handle)
-        _warm_start(session)
+        fill_queue(handle, space, gates, earlier, events.note)
         if config.strategy == "one-shot":
             one_shot(session, workers or default_workers(), remake)
         else:
@@ -252,6 +267,7 @@ def _result(
         nearest=summary(miss, None) if best is None and miss is not None else None,
         report=str(page),
         complete=complete,
+        rank_fidelity=tuple(rank_fidelity(rows)),
         one_shot=session.study.user_attrs.get(ONE_SHOT),
     )
 
@@ -273,6 +289,7 @@ def _stored_config(
         if study.get_trials(deepcopy=False):
             raise CompressError(f"study {name!r} in this storage was not made by compress search")
         return None
+    stored = SearchConfig.from_dict(stored, f"study {name}").to_dict()  # with what it is older than
     asked = SearchConfig.from_dict(given, "search").to_dict()
     for key in given:
         if key not in BOUNDS and asked[key] != stored.get(key):
@@ -335,20 +352,11 @@ def _note_guesses(session: Session) -> None:
         )
 
 
-def _warm_start(session: Session) -> None:
-    """Put the space's own reference points, where they are choices of it, first in the queue."""
-    study, space = session.study, session.space
-    if study.get_trials(deepcopy=False):
-        return
-    from compress.cost import cost
+def _kept(folder: Path) -> Study | None:
+    """A study that lies in a folder as text, for one that begins with what it found."""
+    from compress.report.kept import is_kept, open_kept
 
-    for reference in space.references.values():
-        genotype = reference.genotype
-        if not all(v in space.choices[k] for k, v in genotype.values.items()):
-            continue  # outside the choices that the study was given
-        size = cost(genotype, session.gates.size)
-        if genotype.values and not session.gates.refusal(size, genotype):
-            study.enqueue_trial(dict(genotype.values))
+    return open_kept(folder) if is_kept(folder) else None
 
 
 def environment() -> dict[str, str]:

@@ -17,8 +17,10 @@ from compress.search.config import SearchConfig
 from compress.search.events import Events, Status
 from compress.search.gates import Gates, Refusals
 from compress.search.records import REFUSED, Record, best
+from compress.search.rungs import Part, parts
 from compress.search.sampler import GatedSampler
 from compress.space import Genotype, SearchSpace
+from compress.train.course import Stage, spread
 from compress.train.evaluate import Scorer
 from compress.train.fit import Trainer, centre
 from compress.train.recipe import Recipe
@@ -54,6 +56,17 @@ class Session:
             frames, self.gates.size, progress=self.events.reading("training images")
         )
         self.scorer = self.scorer_of(held, "validation")
+        # A share is a batch at least; rungs are to say what was really seen.
+        least = min(1.0, self._recipe(self.config.epochs).batch / len(self.arrays))
+        self.parts: list[Part] = [
+            replace(part, share=max(part.share, least))
+            for part in parts(self.config.epochs, self.config.fidelity, self.gates.size)
+        ]
+        # Images at the smaller sizes that candidates begin with, made once for all of them.
+        self._smaller: dict[tuple[int, int], tuple[Arrays, Scorer]] = {}
+        for size in {part.size for part in self.parts} - {self.gates.size}:
+            told = self.events.reading(f"training images at {size[0]}x{size[1]}")
+            self._smaller[size] = (resized(frames, size, progress=told), self.scorer.at(size))
         self._earlier = float(self.study.user_attrs.get(SECONDS, 0.0))
 
     def scorer_of(self, frames: Frames, split: str) -> Scorer:
@@ -69,14 +82,36 @@ class Session:
             progress=self.events.reading(f"{split} images"),
         )
 
-    def trainer(self, genotype: Genotype, epochs: int) -> Trainer:
+    def scorer_at(self, size: tuple[int, int]) -> Scorer:
+        """The validation scorer at the size of one of a candidate's parts."""
+        return self._smaller[size][1] if size in self._smaller else self.scorer
+
+    def stages(self) -> list[Stage]:
+        """What candidates train on before their last part; see ``rungs.parts``."""
+        batch = self._recipe(self.config.epochs).batch
+        return (
+            [
+                Stage(
+                    part.until,
+                    self._smaller[part.size][0] if part.size in self._smaller else self.arrays,
+                    spread(len(self.arrays), part.share, batch) if part.share < 1 else None,
+                )
+                for part in self.parts[:-1]
+            ]
+            if self.config.fidelity != "epochs"
+            else []
+        )
+
+    def trainer(self, genotype: Genotype, epochs: int, stages: Sequence[Stage] = ()) -> Trainer:
         """A trainer of a freshly built network of ``genotype``."""
-        config = self.config
-        chosen = {"seed": config.seed, **config.training, "epochs": epochs}
-        model = build(replace(genotype, size=self.gates.size), seed=config.seed)
+        model = build(replace(genotype, size=self.gates.size), seed=self.config.seed)
         centre(model, self.arrays, self.dataset.cap_m)
-        recipe = Recipe.for_data(self.dataset, chosen)
-        return Trainer(model, self.arrays, recipe, self.dataset.cap_m)
+        recipe = self._recipe(epochs)
+        return Trainer(model, self.arrays, recipe, self.dataset.cap_m, stages=stages)
+
+    def _recipe(self, epochs: int) -> Recipe:
+        chosen = {"seed": self.config.seed, **self.config.training, "epochs": epochs}
+        return Recipe.for_data(self.dataset, chosen)
 
     def checkpoint(self, name: str) -> Path:
         """Where training state is kept until it is finished."""

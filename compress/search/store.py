@@ -67,7 +67,8 @@ def discard_if_new(folder: Path) -> None:
     with contextlib.suppress(OSError):
         url = f"sqlite:///{folder / DATABASE}"
         if (folder / DATABASE).is_file() and not optuna.get_all_study_names(url):
-            (folder / DATABASE).unlink()
+            for file in folder.glob(f"{DATABASE}*"):  # its write-ahead log too
+                file.unlink()
         folder.rmdir()  # only ever an empty one
 
 

@@ -181,7 +181,20 @@ def _planned_epochs(session: Session, row: Record) -> int:
     epochs = max(config.final_epochs, config.epochs)
     if config.minutes is not None and row.seconds > 0:
         left = PRUDENCE * (session.end - time.monotonic())
-        affordable = int(left / (row.seconds / config.epochs))
+        affordable = int(left / _epoch_seconds(row, config.epochs))
         epochs = max(config.epochs, min(epochs, affordable))
     session.study.set_user_attr(PLANNED, {**known, row.hash: epochs})
     return epochs
+
+
+def _epoch_seconds(row: Record, epochs: int) -> float:
+    """What an epoch of all images at full size took a candidate, its share of scoring included.
+
+    Where it began with less or smaller data, the part after its last early rung alone tells.
+    """
+    spared = [rung for rung in row.rungs if rung.size is not None or rung.share < 1]
+    if spared and row.rungs[-1].epoch > spared[-1].epoch:
+        seconds = row.rungs[-1].seconds - spared[-1].seconds
+        if seconds > 0:
+            return seconds / (row.rungs[-1].epoch - spared[-1].epoch)
+    return row.seconds / epochs

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,13 @@ class Scorer:
             averaging,
         )
         return cls(frames, protocol, progress, dataset.relative)
+
+    def at(self, size: tuple[int, int]) -> Scorer:
+        """The same split scored at another network input; the truth is kept once for both."""
+        other = copy.copy(self)
+        other.protocol = replace(self.protocol, size=size)
+        other.arrays = resized(self.frames, size)
+        return other
 
     def __call__(
         self,

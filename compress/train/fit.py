@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from compress._files import whole
 from compress.data import Arrays
-from compress.data.augment import PointPairs
 from compress.errors import CompressError
 from compress.models import DepthNet, normalised
+from compress.train.course import Course, Stage
 from compress.train.device import autocast, default_device
 from compress.train.objective import Batch, Facts, Objective
 from compress.train.optimise import make_optimiser, make_schedule
 from compress.train.recipe import Recipe
 from compress.train.teacher import Critic, Teacher
-
-# On a GPU the whole data set lies in its memory, up to this share of what is free.
-GPU_SHARE = 0.5
 
 
 class DivergedError(CompressError):
@@ -68,6 +64,8 @@ class Trainer:
         teacher: a network to learn from beside the truth.
         penalty: asked after each forward pass for what else to add to the loss.
         only: the parts to train; all else stays as it is, statistics of norms too.
+        stages: what earlier epochs train on in place of ``data``, in order; the schedule runs over
+            the steps of all of them.
     """
 
     def __init__(
@@ -82,6 +80,7 @@ class Trainer:
         teacher: Teacher | None = None,
         penalty: Callable[[], Tensor] | None = None,
         only: Collection[nn.Module] | None = None,
+        stages: Sequence[Stage] = (),
     ) -> None:
         self.recipe = recipe
         self.device = device or default_device()
@@ -107,11 +106,9 @@ class Trainer:
             Critic(self.device, recipe.seed) if "adversarial" in self.objective.weights else None
         )
         self._generator = torch.Generator().manual_seed(recipe.seed)
-        self._data = data
-        self._on_gpu = self._upload(data) if self.device.type == "cuda" else None
-        self._steps = max(1, len(data) // recipe.batch)
+        self._course = Course(data, stages, recipe.epochs, recipe.batch, self.device)
         self._optimiser = make_optimiser(self.model, recipe)
-        self._schedule = make_schedule(self._optimiser, recipe, self._steps)
+        self._schedule = make_schedule(self._optimiser, recipe, self._course.ends)
 
     def run(
         self,
@@ -132,16 +129,17 @@ class Trainer:
             sums: dict[str, Tensor] = {}
             images = 0
             self._set_modes()
-            for batch in self._batches():
+            feed = self._course.feed(self.epoch)
+            for batch in feed.epoch(self._generator):
                 if should_stop and should_stop():
                     raise StoppedError
-                loss, terms = self._train_step(batch)
+                loss, terms = self._train_step(batch, feed.steps)
                 total += loss
                 for name, term in terms.items():
                     sums[name] = sums.get(name, 0) + term
                 images += len(batch.image)
             # One look an epoch: reading every step's loss would stall a GPU. A NaN stays one.
-            mean = float(total) / self._steps
+            mean = float(total) / feed.steps
             if mean != mean or mean in (float("inf"), float("-inf")):
                 raise DivergedError(
                     f"training diverged in epoch {self.epoch + 1} (loss {mean}); "
@@ -150,7 +148,7 @@ class Trainer:
             self.epoch += 1
             if on_epoch:
                 seconds = time.perf_counter() - start
-                means = {name: float(value) / self._steps for name, value in sums.items()}
+                means = {name: float(value) / feed.steps for name, value in sums.items()}
                 of = self.recipe.epochs
                 on_epoch(
                     Epoch(
@@ -172,7 +170,7 @@ class Trainer:
             frozen = self.epoch < self.recipe.encoder_frozen
             encoder.train(not frozen).requires_grad_(not frozen)
 
-    def _train_step(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def _train_step(self, batch: Batch, steps: int) -> tuple[Tensor, dict[str, Tensor]]:
         recipe, objective = self.recipe, self.objective
         batch = self._viewed(batch)
         with autocast(self.device, recipe.precision):
@@ -190,16 +188,16 @@ class Trainer:
         self._optimiser.step()
         if self._critic and taught:
             self._critic.learn(batch.image, out.depth_m, taught.depth_m)
-        if self.step + 1 < recipe.epochs * self._steps:
+        if self.step + 1 < self._course.ends[-1]:
             self._schedule.step()
         self.step += 1
         self._average()
         terms = {name: term.detach() for name, term in terms.items()}
         if objective.rebalancer:
             objective.rebalancer.record({name: float(term) for name, term in terms.items()})
-            every = max(1, self._steps // recipe.rebalances)
+            every = max(1, steps // recipe.rebalances)
             if self.step % every == 0:
-                objective.rebalancer.update(self.step / self._steps)
+                objective.rebalancer.update(self._course.passed(self.step))
         return loss.detach(), terms
 
     def _viewed(self, batch: Batch) -> Batch:
@@ -224,42 +222,6 @@ class Trainer:
     def _state(model: DepthNet) -> list[Tensor]:
         return [*model.parameters(), *model.buffers()]
 
-    def _batches(self) -> Iterator[Batch]:
-        """Each epoch's batches in a new order; images are uint8 still."""
-        order = torch.randperm(len(self._data), generator=self._generator)
-        size = min(self.recipe.batch, len(self._data))
-        for start in range(0, self._steps * size, size):
-            chosen = order[start : start + size]
-            if self._on_gpu:
-                parts = [part[chosen.to(self.device)] for part in self._on_gpu]
-            else:
-                index = chosen.sort().values.numpy()  # memory maps are read in file order
-                parts = [torch.from_numpy(a[index]).to(self.device) for a in self._parts()]
-            yield self._batch(parts)
-
-    def _parts(self) -> list[npt.NDArray[Any]]:
-        """The data's arrays: images, depth, and labels or pairs where it has them."""
-        data = self._data
-        parts: list[npt.NDArray[Any]] = [data.rgb, data.depth_m]
-        if data.labels is not None:
-            parts.append(data.labels)
-        if data.pairs is not None:
-            parts += [data.pairs.coordinates, data.pairs.order, data.pairs.valid]
-        return parts
-
-    def _batch(self, parts: list[Tensor]) -> Batch:
-        rgb, depth_m, *rest = parts
-        labels = rest.pop(0) if self._data.labels is not None else None
-        pairs = PointPairs(*rest) if rest else None
-        return Batch(rgb.permute(0, 3, 1, 2), depth_m[:, None], labels, pairs)
-
-    def _upload(self, data: Arrays) -> list[Tensor] | None:
-        free, _ = torch.cuda.mem_get_info(self.device)
-        parts = self._parts()
-        if sum(part.nbytes for part in parts) > GPU_SHARE * free:
-            return None
-        return [torch.from_numpy(part.copy()).to(self.device) for part in parts]
-
     def states(self) -> list[dict[str, Tensor]]:
         """All tensors shaped like parameters, by their names: for who permutes channels.
 
@@ -281,6 +243,7 @@ class Trainer:
             "epoch": self.epoch,
             "step": self.step,
             "recipe": self.recipe.to_dict(),
+            "stages": self._course.described(),
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -297,6 +260,8 @@ class Trainer:
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
             if Recipe.from_dict(state["recipe"]) != self.recipe:
+                return False
+            if state.get("stages", []) != self._course.described():
                 return False
             self.model.load_state_dict(state["model"])
             self.averaged.load_state_dict(state["averaged"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,9 +37,17 @@ def make_optimiser(model: DepthNet, recipe: Recipe) -> Optimizer:
     return made
 
 
-def make_schedule(optimiser: Optimizer, recipe: Recipe, steps: int) -> schedules.LRScheduler:
-    """The recipe's schedule over ``epochs * steps`` steps; every group keeps its share."""
-    total = recipe.epochs * steps
+def make_schedule(
+    optimiser: Optimizer, recipe: Recipe, ends: Sequence[int]
+) -> schedules.LRScheduler:
+    """The recipe's schedule; every group keeps its share.
+
+    Args:
+        optimiser: whose learning rates it sets.
+        recipe: how to train.
+        ends: steps done by the end of each epoch.
+    """
+    total = ends[-1]
     if recipe.schedule == "onecycle":
         peaks = [group["lr"] for group in optimiser.param_groups]
         # SGD's momentum stays: cycling it is for rates far above those used here.
@@ -50,7 +59,11 @@ def make_schedule(optimiser: Optimizer, recipe: Recipe, steps: int) -> schedules
             cycle_momentum=recipe.optimiser != "sgd",
         )
     if recipe.schedule == "step":
-        return schedules.StepLR(optimiser, recipe.step_epochs * steps, recipe.step_factor)
+        drops = [
+            ends[epoch - 1]
+            for epoch in range(recipe.step_epochs, recipe.epochs + 1, recipe.step_epochs)
+        ]
+        return schedules.MultiStepLR(optimiser, drops, recipe.step_factor)
     if recipe.schedule == "poly":
         return schedules.PolynomialLR(optimiser, total, POWER)
     return schedules.ConstantLR(optimiser, 1.0, total_iters=0)

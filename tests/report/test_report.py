@@ -19,9 +19,11 @@ from compress.report import page as page_module
 from compress.report import write_report
 from compress.report.charts import pareto
 from compress.report.findings import read
-from compress.report.tables import COLUMNS, rank_fidelity, spearman
+from compress.report.kept import open_kept
+from compress.report.tables import COLUMNS
 from compress.report.words import recipe_lines, search_command
 from compress.search.config import SearchConfig, read_recipe, recipe_names
+from compress.search.fidelity import rank_fidelity
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 EVIL = "<script>alert(1)</script>\"'&<img src=http://evil.test/x onerror=alert(2)>"
@@ -411,19 +413,37 @@ def test_latency_appears_where_it_was_measured(tmp_path):
 
 
 def test_rank_fidelity_against_hand_worked_ranks(tmp_path):
-    assert spearman([1, 2, 3, 4, 5], [1, 2, 3, 5, 4]) == pytest.approx(1 - 6 * 2 / (5 * 24))
-    assert spearman([1, 1, 2, 3, 4], [1, 2, 3, 4, 5]) == pytest.approx(9.5 / math.sqrt(9.5 * 10))
-    assert spearman([1, 1, 1, 1, 1], [1, 2, 3, 4, 5]) is None
-    assert spearman([1, 2, 3, 4], [1, 2, 3, 4]) is None
-    page = opened(four(), tmp_path)
-    assert page.text.count("fewer than 5 candidates") == 2
+    text = opened(four(), tmp_path).text  # four candidates, in one order all the time
+    assert "3 4 1.00 1.00 6 4 1.00 1.00" in " ".join(text.split())
     study = make_study()
     for early, middle, last in (
-        (0.1, 0.5, 0.5), (0.2, 0.4, 0.6), (0.3, 0.3, 0.7), (0.4, 0.2, 0.8), (0.5, 0.1, 0.9),
+        (0.1, 0.5, 0.5), (0.2, 0.4, 0.6), (0.3, 0.3, 0.7), (0.5, 0.2, 0.8), (0.4, 0.1, 0.9),
     ):  # fmt: skip
         add(study, (early, middle, last))
+    # The last two the other way round: rho = 1 - 6 * 2 / (5 * 24), one of ten pairs discordant.
     found = rank_fidelity(read(study).rows)
-    assert [(f.epoch, f.pairs, f.rho) for f in found] == [(3, 5, 1.0), (6, 5, -1.0)]
+    assert [(f.epoch, f.n) for f in found] == [(3, 5), (6, 5)]
+    assert [f.spearman for f in found] == pytest.approx([0.9, -1.0])
+    assert [f.kendall for f in found] == pytest.approx([0.8, -1.0])
+    text = opened(study, tmp_path / "other").text
+    assert "After epoch Candidates Spearman Kendall 3 5 0.90 0.80" in " ".join(text.split())
+    assert "Trained on" not in text
+
+
+def test_rungs_say_what_they_were_spared(tmp_path):
+    study = make_study()
+    for last in (0.5, 0.6):
+        rungs = [
+            {"epoch": 3, "delta1": 0.3, "netscore": 9.0, "seconds": 1.0, "size": [16, 24]},
+            {"epoch": 6, "delta1": 0.4, "netscore": 9.5, "seconds": 2.0, "share": 0.5},
+            {"epoch": 12, "delta1": last, "netscore": 9.9, "seconds": 3.0},
+        ]
+        add(study, (0.3, 0.4, last), rungs=rungs)
+    text = " ".join(opened(study, tmp_path).text.split())
+    assert "3 16x24 2 too few" in text and "6 50% of the images 2 too few" in text
+    (kept, _) = read(open_kept(tmp_path)).rows
+    assert [(r.size, r.share) for r in kept.rungs] == [((16, 24), 1), (None, 0.5), (None, 1)]
+    assert kept.rungs == read(study).rows[0].rungs
 
 
 def test_large_study_shows_the_best_and_stays_fast(tmp_path):

@@ -13,11 +13,11 @@ from compress.cost import cost
 from compress.errors import CompressError
 from compress.netscore import netscore
 from compress.search import SearchConfig
-from compress.search.candidate import rung_epochs
 from compress.search.config import count, human, read_recipe, recipe_names
 from compress.search.early import stop_reason
 from compress.search.gates import Gates, Refusals
 from compress.search.records import Record, Rung, best, front, nearest_miss
+from compress.search.rungs import rung_epochs
 from compress.search.sampler import SAMPLERS, GatedSampler, distributions, hush_optuna
 from compress.search.store import (
     check_name,
