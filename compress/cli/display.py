@@ -24,6 +24,7 @@ from rich.progress import (
 from compress.cost import Cost
 from compress.search.config import human
 from compress.search.events import Events, Status
+from compress.search.oneshot import describe
 from compress.search.records import Record
 from compress.search.run import SearchResult
 from compress.train.fit import Epoch
@@ -203,6 +204,8 @@ def _conclusion(result: SearchResult) -> str:
         )
     else:
         lines.append("no network passed the gates: none was trained far enough to be scored")
+    if result.one_shot:
+        lines.append(describe(result.one_shot))
     if result.rank_fidelity:
         lines.append("rungs against the end, by d1, over candidates trained to the end only:")
         lines += [f"  {rung.describe()}" for rung in result.rank_fidelity]

@@ -74,6 +74,12 @@ def search_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--final-epochs", type=int, help="most epochs of the winner (default: 60)")
     sub.add_argument("--sampler", help="tpe (default), gensynth, nsga2, nsga3, gp, cmaes or random")
     sub.add_argument(
+        "--inherit",
+        action="store_true",
+        default=None,
+        help="candidates begin with the weights of their nearest trained relative",
+    )
+    sub.add_argument(
         "--strategy",
         help="trials (default) or one-shot: score candidates as slices of one network",
     )

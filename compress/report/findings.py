@@ -21,6 +21,7 @@ from compress.search.records import (
     ENVIRONMENT,
     FINAL,
     GATES,
+    ONE_SHOT,
     PROTOCOL,
     REFUSED,
     Record,
@@ -53,6 +54,7 @@ class Findings:
     protocol: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
+    one_shot: Mapping[str, float] = field(default_factory=dict)
     finals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seconds: float | None = None
     waiting: int = 0
@@ -84,6 +86,12 @@ class Findings:
         return front((row for row in self.rows if row.delta1 is not None), cost)
 
 
+def _numbers(value: Any) -> dict[str, float]:
+    """The entries of a table that are numbers."""
+    read = {str(key): number(entry) for key, entry in _table(value).items()}
+    return {key: entry for key, entry in read.items() if entry is not None}
+
+
 def read(study: Study) -> Findings:
     """Read a study; parts that are missing or not as expected come out empty."""
     attrs = study.user_attrs
@@ -100,6 +108,7 @@ def read(study: Study) -> Findings:
         protocol=_table(attrs.get(PROTOCOL)),
         environment=_table(attrs.get(ENVIRONMENT)),
         refused={k: v for k, v in refused.items() if v > 0},
+        one_shot=_numbers(attrs.get(ONE_SHOT)),
         finals=finals,
         seconds=number(attrs.get(SECONDS)),
         waiting=len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,))),

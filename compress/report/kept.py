@@ -22,7 +22,7 @@ from compress.report.files import write_whole
 from compress.report.findings import Findings
 from compress.report.tables import TABLE
 from compress.report.toml import toml_lines
-from compress.search.records import CONFIG, ENVIRONMENT, FINAL, GATES, PROTOCOL, REFUSED
+from compress.search.records import CONFIG, ENVIRONMENT, FINAL, GATES, ONE_SHOT, PROTOCOL, REFUSED
 from compress.search.session import SECONDS
 from compress.search.store import check_name
 
@@ -48,6 +48,7 @@ def write_kept(found: Findings, folder: Path) -> Path:
         PROTOCOL: found.protocol,
         ENVIRONMENT: found.environment,
         REFUSED: found.refused,
+        ONE_SHOT: found.one_shot,
         FINAL: found.finals,
     }
     text = HEAD + "\n".join(toml_lines(values))

@@ -37,6 +37,7 @@ FLAGS = {
     "pruner": "--pruner",
     "fidelity": "--fidelity",
     "warm_start": "--warm-start",
+    "inherit": "--inherit",
     "exponents": "--exponents",
     "depth_scale": "--depth-scale",
     "cap_m": "--cap",

@@ -17,6 +17,7 @@ from compress.search.early import PRUNERS, Aim, Reached
 from compress.search.gensynth import PROBE
 from compress.search.probe import probe
 from compress.search.records import REFUSED, best, front, nearest_miss, records
+from compress.search.relatives import relative
 from compress.search.sampler import distributions
 from compress.search.session import Session
 from compress.search.store import owner
@@ -80,7 +81,10 @@ def run_candidate(session: Session, lock: AbstractContextManager[Any]) -> bool:
 
 def _train(session: Session, trial: Trial, genotype: Genotype, size: Cost) -> None:
     config, gates, study = session.config, session.gates, session.study
-    trainer = session.trainer(genotype, config.epochs, session.stages())
+    parent = None
+    if config.inherit:
+        parent = relative(session.space, session.folder / "networks", genotype)
+    trainer = session.trainer(genotype, config.epochs, session.stages(), parent)
     path = session.checkpoint(genotype.hash)
     rungs: list[dict[str, Any]] = []
     before = 0.0

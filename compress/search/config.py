@@ -44,6 +44,7 @@ class SearchConfig:
     list; ``pruner`` decides what is stopped early, and ``early_stop = False`` trains every
     candidate to the end, as an ablation needs. ``fidelity`` is what candidates are spared before
     their last rung, ``warm_start`` an earlier study whose best candidates are tried first.
+    ``inherit`` lets each candidate begin with what it has in common with its nearest kept relative.
     ``strategy`` "one-shot" scores candidates as slices of one trained network and trains the best.
     ``training`` changes a ``Recipe``'s defaults.
     """
@@ -77,6 +78,7 @@ class SearchConfig:
     pruner: str = "expected"
     fidelity: str = "epochs"
     warm_start: str | None = None
+    inherit: bool = False
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -104,7 +104,6 @@ def one_shot(session: Session, workers: int, remake: Callable[[Events], Session]
         run_candidates(session, workers, remake, wanted)
     found = correlation(session, scores)
     session.study.set_user_attr(ONE_SHOT, found)
-    session.events.note(describe(found))
 
 
 def describe(found: dict[str, Any]) -> str:

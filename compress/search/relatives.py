@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
+from compress.errors import CompressError
+from compress.models import DepthNet, load
 from compress.space import Genotype, SearchSpace
 
 
@@ -32,3 +35,18 @@ def nearest(space: SearchSpace, genotype: Genotype, others: Iterable[Genotype]) 
         ValueError: there are no others.
     """
     return min(others, key=lambda other: distance(space, genotype, other))
+
+
+def relative(space: SearchSpace, folder: Path, genotype: Genotype) -> DepthNet | None:
+    """The nearest of the networks kept in a study's folder; None where there is none.
+
+    Only their headers say what they are, so all are opened: they are few and small.
+    """
+    found: dict[Genotype, DepthNet] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            network = load(path)
+        except CompressError:  # replaced or dropped by another worker meanwhile
+            continue
+        found[network.genotype] = network
+    return found[nearest(space, genotype, found)] if found else None

@@ -23,7 +23,7 @@ from compress.cost.table import find_table
 from compress.data import Dataset, open_data
 from compress.errors import CompressError, unknown
 from compress.models import load
-from compress.models.elastic import shareable
+from compress.models.elastic import FAMILY, shareable
 from compress.netscore import EXPONENTS
 from compress.search.candidate import give_back
 from compress.search.config import DEFAULT_MINUTES, SearchConfig
@@ -306,6 +306,11 @@ def _opened(config: SearchConfig) -> tuple[SearchSpace, Dataset]:
     space = load_space(config.space).restricted(config.fix)
     if config.strategy == "one-shot":
         space = shareable(space)
+    if config.inherit and space.family != FAMILY:
+        raise CompressError(
+            f"space {space.name} is of the family {space.family}; weights are inherited in the "
+            f"family {FAMILY} so far; leave --inherit out"
+        )
     options: dict[str, Any] = {
         "depth_scale": config.depth_scale, "cap_m": config.cap_m, "split": config.split
     }  # fmt: skip

@@ -12,7 +12,8 @@ from pathlib import Path
 from optuna.study import Study
 
 from compress.data import Arrays, Dataset, Frames, cut_validation, resized
-from compress.models import build
+from compress.models import DepthNet, build
+from compress.models.elastic import inherit
 from compress.search.config import SearchConfig
 from compress.search.events import Events, Status
 from compress.search.gates import Gates, Refusals
@@ -102,10 +103,18 @@ class Session:
             else []
         )
 
-    def trainer(self, genotype: Genotype, epochs: int, stages: Sequence[Stage] = ()) -> Trainer:
-        """A trainer of a freshly built network of ``genotype``."""
+    def trainer(
+        self,
+        genotype: Genotype,
+        epochs: int,
+        stages: Sequence[Stage] = (),
+        parent: DepthNet | None = None,
+    ) -> Trainer:
+        """A trainer of a freshly built network of ``genotype``, with what fits of a ``parent``."""
         model = build(replace(genotype, size=self.gates.size), seed=self.config.seed)
         centre(model, self.arrays, self.dataset.cap_m)
+        if parent is not None:
+            inherit(model, parent)
         recipe = self._recipe(epochs)
         return Trainer(model, self.arrays, recipe, self.dataset.cap_m, stages=stages)
 

@@ -111,7 +111,10 @@ def _train_out(session: Session, row: Record) -> dict[str, Any] | None:
     """Train one network at full budget; None when interrupted."""
     config = session.config
     epochs = _planned_epochs(session, row)
-    trainer = session.trainer(row.open_genotype(), epochs)
+    own = session.folder / "networks" / f"{row.number}.safetensors"
+    # Where candidates inherit, the winner does of itself: fresh weights may not come as far.
+    parent = load(own) if config.inherit and own.is_file() else None
+    trainer = session.trainer(row.open_genotype(), epochs, parent=parent)
     path = session.checkpoint(f"final-{row.hash}")
     trainer.load_state(path)
     session.deadline = float("inf")

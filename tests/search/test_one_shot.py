@@ -18,7 +18,7 @@ from compress.models import load
 from compress.search import SearchConfig, oneshot, run, search, supernet
 from compress.search.events import Events
 from compress.search.gates import Gates
-from compress.search.oneshot import SCORES, Score, expectation, score_candidates, spread
+from compress.search.oneshot import SCORES, Score, describe, expectation, score_candidates, spread
 from compress.search.records import records, study_config
 from compress.search.store import find_study
 from compress.search.supernet import FILE, Allowed, open_supernet
@@ -42,9 +42,9 @@ def options(tiny_space, tiny_folder):
 
 @pytest.fixture(scope="module")
 def done(options, tmp_path_factory):
-    """The folder that holds a finished study, what it was told, and its result."""
-    out, events = tmp_path_factory.mktemp("done"), Notes()
-    return out, events, search(study="s", out=out, events=events, **options)
+    """The folder that holds a finished study, and its result."""
+    out = tmp_path_factory.mktemp("done")
+    return out, search(study="s", out=out, **options)
 
 
 @pytest.fixture
@@ -54,14 +54,10 @@ def copied(done, tmp_path):
 
 
 class Notes(Events):
-    """Keeps what it is told, and interrupts where asked."""
+    """Interrupts where asked."""
 
-    def __init__(self, stop_after: tuple[str, int] | None = None) -> None:
-        self.notes: list[str] = []
+    def __init__(self, stop_after: tuple[str, int]) -> None:
         self.stop_after = stop_after
-
-    def note(self, text):
-        self.notes.append(text)
 
     def reading(self, what):
         def update(done, of):
@@ -72,7 +68,7 @@ class Notes(Events):
 
 
 def test_a_study_trains_one_network_and_scores_many(done, options):
-    out, events, result = done
+    out, result = done
     assert result.complete
     assert result.trials == 5
     lines = (out / "s" / SCORES).read_text().splitlines()
@@ -92,12 +88,15 @@ def test_a_study_trains_one_network_and_scores_many(done, options):
     assert all(row.state == "complete" for row in rows)
     assert result.one_shot["trained"] == 5
     assert -1 <= result.one_shot["spearman"] <= 1
-    assert "12 candidates scored" in events.notes[-1]
+    assert "12 candidates scored" in describe(result.one_shot)
+    page = (out / "s" / "index.html").read_text()
+    assert "12 candidates scored as slices of one trained network, 5 of them" in page
+    assert f"Spearman {result.one_shot['spearman']:.2f}".replace("-", "−") in page
     assert load(result.best["model"]).genotype.values["norm"] == "all"
 
 
 def test_an_interrupted_study_ends_as_an_uninterrupted_one(done, options, tmp_path):
-    out, _, whole = done
+    out, whole = done
     for stop in (("supernet", 3), ("candidates as slices", 5)):
         with pytest.raises(KeyboardInterrupt):
             search(study="s", out=tmp_path, events=Notes(stop), **options)
@@ -128,8 +127,8 @@ def test_others_learn_from_the_largest(options, tmp_path, monkeypatch):
     seen = []
     original = Trainer._train_step
 
-    def spied(self, batch):
-        loss, terms = original(self, batch)
+    def spied(self, batch, *rest):
+        loss, terms = original(self, batch, *rest)
         if self._penalty is not None:
             seen.append((self.epoch, float(loss) - sum(float(term) for term in terms.values())))
         return loss, terms
