@@ -163,7 +163,8 @@ def search(
         gates.check_feasible(space)
         parts(config.epochs, config.fidelity, gates.size)  # a size too small shows now
         earlier = None
-        if config.warm_start is not None and not has_trials(name, database):
+        # A new study's database is not asked: a connection to it would outlive its being discarded.
+        if config.warm_start is not None and not (stored and has_trials(name, database)):
             word = config.warm_start
             earlier = warm_start(word, Path(out), storage, space, gates, _kept)
     except CompressError:

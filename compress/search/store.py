@@ -67,8 +67,7 @@ def discard_if_new(folder: Path) -> None:
     with contextlib.suppress(OSError):
         url = f"sqlite:///{folder / DATABASE}"
         if (folder / DATABASE).is_file() and not optuna.get_all_study_names(url):
-            for file in folder.glob(f"{DATABASE}*"):  # its write-ahead log too
-                file.unlink()
+            (folder / DATABASE).unlink()
         folder.rmdir()  # only ever an empty one
 
 
