@@ -197,17 +197,17 @@ def read_bench(folder: Path) -> Bench:
     try:
         protocol = tomllib.loads((folder / PROTOCOL).read_text(encoding="utf-8"))
         frame = pd.read_csv(folder / TABLE, dtype={"hash": str})
-    except (OSError, EOFError, ValueError) as error:
+        score = [
+            netscore(100 * d1, params, macs)
+            for d1, params, macs in zip(frame.delta1, frame.params, frame.macs, strict=True)
+        ]
+        frame.insert(list(frame.columns).index("delta1") + 1, "netscore", score)
+        return Bench(load_space(SPACE), frame, protocol)
+    except (OSError, EOFError, ValueError, KeyError, AttributeError) as error:
         raise CompressError(
             f"{folder}: no table of trained networks ({error}); install the package again, or make "
             "one with benchmarks/bench_table.py"
         ) from None
-    score = [
-        netscore(100 * d1, params, macs)
-        for d1, params, macs in zip(frame.delta1, frame.params, frame.macs, strict=True)
-    ]
-    frame.insert(list(frame.columns).index("delta1") + 1, "netscore", score)
-    return Bench(load_space(SPACE), frame, protocol)
 
 
 @lru_cache(maxsize=1)
