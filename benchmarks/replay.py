@@ -100,10 +100,10 @@ def spread(values: Curve, statistic: Callable[..., Curve]) -> tuple[Curve, Curve
         return statistic(values, axis=0), low, high
 
 
-def short_of(curves: Curve, best: float) -> Curve:
-    """NetScore that is missing to the best gated network; before one passed, the worst counts."""
-    worst = np.nanmin(curves)
-    return best - np.where(np.isnan(curves), worst, curves)
+def short_of(bench: Bench, gate: float, curves: Curve) -> Curve:
+    """NetScore missing to the best network that passes; to the worst one's, before one is found."""
+    worst = min(row.netscore for row in bench.final if row.delta1 >= gate)
+    return bench.best(gate).netscore - np.where(np.isnan(curves), worst, curves)
 
 
 def tell(bench: Bench, gate: float, scores: dict[str, Curve], areas: dict[str, Curve]) -> None:
@@ -111,8 +111,8 @@ def tell(bench: Bench, gate: float, scores: dict[str, Curve], areas: dict[str, C
     trials = min(c.shape[1] for c in scores.values())
     marks = [m for m in MARKS if m <= trials]
     for title, what, digits in (
-        ("mean NetScore short of the best gated network", {k: short_of(v, best) for k, v in
-         scores.items()}, 3),
+        ("mean NetScore short of the best gated network",
+         {k: short_of(bench, gate, v) for k, v in scores.items()}, 3),
         ("mean share of the table's hypervolume", areas, 3),
     ):  # fmt: skip
         print(f"\n{title}, after\n{'':24}" + "".join(f"{m:>22}" for m in marks))
@@ -121,6 +121,15 @@ def tell(bench: Bench, gate: float, scores: dict[str, Curve], areas: dict[str, C
             cells = [f"{mean[m - 1]:.{digits}f} ({low[m - 1]:.{digits}f}, {high[m - 1]:.{digits}f})"
                      for m in marks]  # fmt: skip
             print(f"{name:24}" + "".join(f"{cell:>22}" for cell in cells))
+        if "tpe" not in what:
+            continue
+        print("less TPE's, of the same seeds, mean over all trials and at the last:")
+        for name, curves in what.items():
+            gap = curves - what["tpe"][: len(curves)]
+            both = np.stack([gap.mean(1), gap[:, -1]], axis=1)
+            cells = [f"{m:+.{digits}f} ({a:+.{digits}f}, {b:+.{digits}f})"
+                     for m, a, b in zip(*spread(both, np.mean), strict=True)]  # fmt: skip
+            print(f"{name:24}" + "".join(f"{cell:>28}" for cell in cells))
     print(f"\n{'trials until':24}{'best network, median':>24}{'found by':>10}", end="")
     print("   what TPE has at the end, seed by seed, and how much sooner than TPE itself")
     for name, curves in scores.items():
@@ -133,6 +142,18 @@ def tell(bench: Bench, gate: float, scores: dict[str, Curve], areas: dict[str, C
             own, its = first_reached(curves[:count], goals), first_reached(tpe[:count], goals)
             line += f"   {_median(own):>18}  {_ratio(its, own)}"
         print(line)
+
+
+def summarise(best: float, scores: dict[str, Curve], areas: dict[str, Curve], path: Path) -> None:
+    """All curves as a CSV: mean over seeds and its interval, by sampler and trial."""
+    lines = ["sampler,seeds,trial,short,short_low,short_high,covered,covered_low,covered_high"]
+    for name, curves in scores.items():
+        told = [*spread(short_of(bench, gate, curves), np.mean), *spread(areas[name], np.mean)]
+        for trial, row in enumerate(zip(*told, strict=True), 1):
+            figures = ",".join(f"{value:.4f}" for value in row)
+            lines.append(f"{name},{len(curves)},{trial},{figures}")
+    with whole(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
 
 
 def _median(values: Curve) -> str:
@@ -155,14 +176,13 @@ def _ratio(slow: Curve, fast: Curve) -> str:
 def draw(bench: Bench, gate: float, scores: dict[str, Curve], areas: dict[str, Curve],
          folder: Path) -> None:  # fmt: skip
     """Two plots in one figure: what is missing to the best network, and the area covered."""
-    best = bench.best(gate).netscore
     figure = new_figure(2 * COLUMN_IN, 2.7)
     left = axes_of(figure, 0.075, 0.27, 0.41, 0.69)
     right = axes_of(figure, 0.575, 0.27, 0.41, 0.69)
     for name, (label, colour, style) in SHOWN.items():
         if name not in scores:
             continue
-        for axes, curves in ((left, short_of(scores[name], best)), (right, areas[name])):
+        for axes, curves in ((left, short_of(bench, gate, scores[name])), (right, areas[name])):
             mean, low, high = spread(curves, np.mean)
             trials = np.arange(1, len(mean) + 1)
             ink = OKABE_ITO[colour]
@@ -219,6 +239,7 @@ def main() -> None:
         for key in ("netscore", "hypervolume")
     ]
     tell(bench, gate, *both)
+    summarise(bench, gate, *both, folder / "samplers.csv")
     draw(bench, gate, *both, folder)
 
 
