@@ -144,7 +144,9 @@ def tell(bench: Bench, gate: float, scores: dict[str, Curve], areas: dict[str, C
         print(line)
 
 
-def summarise(best: float, scores: dict[str, Curve], areas: dict[str, Curve], path: Path) -> None:
+def summarise(
+    bench: Bench, gate: float, scores: dict[str, Curve], areas: dict[str, Curve], path: Path
+) -> None:
     """All curves as a CSV: mean over seeds and its interval, by sampler and trial."""
     lines = ["sampler,seeds,trial,short,short_low,short_high,covered,covered_low,covered_high"]
     for name, curves in scores.items():
@@ -177,8 +179,8 @@ def draw(bench: Bench, gate: float, scores: dict[str, Curve], areas: dict[str, C
          folder: Path) -> None:  # fmt: skip
     """Two plots in one figure: what is missing to the best network, and the area covered."""
     figure = new_figure(2 * COLUMN_IN, 2.7)
-    left = axes_of(figure, 0.075, 0.27, 0.41, 0.69)
-    right = axes_of(figure, 0.575, 0.27, 0.41, 0.69)
+    left = axes_of(figure, 0.075, 0.235, 0.41, 0.725)
+    right = axes_of(figure, 0.575, 0.235, 0.41, 0.725)
     for name, (label, colour, style) in SHOWN.items():
         if name not in scores:
             continue
