@@ -11,6 +11,9 @@ line, so that the command goes on where it was stopped; the table is written at 
 from __future__ import annotations
 
 import argparse
+import csv
+import gzip
+import io
 import itertools
 import json
 import multiprocessing
@@ -26,21 +29,26 @@ from typing import Any
 import numpy as np
 import torch
 
+from compress._files import whole
 from compress.cost import cost
 from compress.data import Arrays, Dataset, cut_validation, open_data, resized
 from compress.models import build, save
+from compress.report.toml import toml_lines
+from compress.search.bench import FOLDER, PROTOCOL, RESPONSE, SPACE, TABLE
 from compress.search.probe import probe
+from compress.search.run import environment
 from compress.space import Genotype, SearchSpace, load_space
 from compress.train.evaluate import Scorer
 from compress.train.fit import Trainer, centre
 from compress.train.recipe import Recipe
 
-SPACE, DATA, SIZE, EPOCHS = "depthnet-nano-bench", "scenes", (48, 64), 8
+DATA, SIZE, EPOCHS = "scenes", (48, 64), 8
 RUNGS = (2, 4, 8)
 SHARE = 10  # one network in so many is trained in the other ways too
 # (seed, resolution, share of the images): the table itself, and what it is compared with.
 FULL, AGAIN, SMALL, FEW = (0, SIZE, 1.0), (1, SIZE, 1.0), (0, (24, 32), 1.0), (0, SIZE, 0.25)
 Way = tuple[int, tuple[int, int], float]
+COMMAND = "python benchmarks/bench_table.py"
 
 
 def genotypes(space: SearchSpace) -> list[Genotype]:
@@ -106,22 +114,86 @@ def train(genotype: Genotype, way: Way, out: Path) -> dict[str, Any]:
     return row
 
 
+def write(space: SearchSpace, rows: list[dict[str, Any]], folder: Path) -> None:
+    """The table, a row for each network, way and rung, and its protocol beside it."""
+    order = {(g.hash, *_key(way)): n for n, (g, way) in enumerate(jobs(space))}
+    rows = sorted(rows, key=lambda row: order[_done(row)])
+    varying = [key for key, values in space.choices.items() if len(values) > 1]
+    modules = list(next(row["probe"] for row in rows if "probe" in row))
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    counts = ["params", "macs", "seed", "height", "width", "share"]
+    measured = ["epoch", "delta1", "abs_rel", "seconds", "heldout_delta1"]
+    table.writerow(["hash", *varying, *counts, *measured, *(RESPONSE + m for m in modules)])
+    for row in rows:
+        for rung in row["rungs"]:
+            last = rung["epoch"] == EPOCHS
+            read = row.get("probe") if last else None
+            table.writerow(
+                [row["hash"], *(row["values"][key] for key in varying), *(row[c] for c in counts)]
+                + [rung["epoch"], f"{rung['delta1']:.6f}", f"{rung['abs_rel']:.6f}"]
+                + [f"{rung['seconds']:.2f}", f"{row['heldout_delta1']:.6f}" if last else ""]
+                + [f"{read[m][0]:.5f}" if read else "" for m in modules]
+            )
+    with whole(folder / TABLE) as path:
+        # Without the time and the name in its header, the same table is the same file.
+        path.write_bytes(gzip.compress(text.getvalue().encode(), 9, mtime=0))
+    with whole(folder / PROTOCOL) as path:
+        path.write_text("\n".join([*toml_lines(protocol(rows))]).rstrip() + "\n")
+
+
+def protocol(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the figures mean, and how to make them again."""
+    torch.set_num_threads(1)
+    data, arrays, scorer, heldout = _data(SIZE)
+    assert data.train is not None
+    return {
+        "space": SPACE, "data": DATA, "size": list(SIZE), "epochs": EPOCHS, "rungs": list(RUNGS),
+        "networks": len({row["hash"] for row in rows}), "trainings": len(rows),
+        "training_images": len(arrays), "training_split": data.train.split_hash,
+        "hours_of_training": round(sum(row["rungs"][-1]["seconds"] for row in rows) / 3600, 2),
+        "commands": [COMMAND, f"{COMMAND} --write"],
+        "ways": [
+            {"seed": seed, "size": list(size), "share": share, "every": 1 if way == FULL else SHARE}
+            for way in (FULL, AGAIN, SMALL, FEW)
+            for seed, size, share in [way]
+        ],
+        "recipe": Recipe.for_data(data, {"epochs": EPOCHS}).to_dict(),
+        "validation": scorer.protocol.to_dict(), "heldout": heldout.protocol.to_dict(),
+        "environment": environment(),
+    }  # fmt: skip
+
+
+def _key(way: Way) -> tuple[int, int, float]:
+    return way[0], way[1][0], way[2]
+
+
+def _done(row: dict[str, Any]) -> tuple[str, int, int, float]:
+    return row["hash"], row["seed"], row["height"], row["share"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("bench-table"))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--networks", type=int, help="stop after so many trainings")
+    parser.add_argument("--write", action="store_true", help="write the table, train nothing")
+    parser.add_argument("--to", type=Path, default=FOLDER, help="where --write writes")
+    parser.add_argument("--partial", action="store_true", help="even where trainings are missing")
     args = parser.parse_args()
     (args.out / "networks").mkdir(parents=True, exist_ok=True)
     lines = args.out / "rows.jsonl"
     rows = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
-    done = {(r["hash"], r["seed"], r["height"], r["share"]) for r in rows}
-    left = [
-        (g, way)
-        for g, way in list(jobs(load_space(SPACE)))[: args.networks]
-        if (g.hash, way[0], way[1][0], way[2]) not in done
-    ]
+    done = {_done(row) for row in rows}
+    space = load_space(SPACE)
+    wanted = list(jobs(space))[: args.networks]
+    left = [(g, way) for g, way in wanted if (g.hash, *_key(way)) not in done]
     print(f"{len(done)} trained, {len(left)} left", flush=True)
+    if args.write:
+        if left and not args.partial:
+            parser.error(f"{lines}: {len(left)} trainings are missing; run without --write first")
+        write(space, rows, args.to)
+        return
     context = multiprocessing.get_context("spawn")
     start = time.perf_counter()
     with lines.open("a") as file, ProcessPoolExecutor(args.workers, context) as pool:
