@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, way: str, seed: int) -> dict[str, Any]:
         sys.executable, "-m", "compress.cli", "search", "--space", args.space, "--data", args.data,
         "--budget", args.budget, "--delta1", str(args.delta1), "--minutes", str(args.minutes),
         "--seed", str(seed), "--workers", "1", "--study", name, "--out", str(args.save), "--json",
-        "--fix", "norm=all", "--fix", "stem=16,20,24", *WAYS[way],
+        "--size", args.size, "--epochs", str(args.epochs), "--fix", "norm=all", "--fix", "stem=16,20,24", *WAYS[way],
     ]  # fmt: skip
     done = subprocess.run(
         words, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
@@ -55,6 +55,8 @@ def main() -> None:
     parser.add_argument("--budget", default="0.2M")
     parser.add_argument("--delta1", type=float, default=0.78)
     parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--size", default="96x128")
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", default="tpe,gensynth,one-shot", help="with commas between")
     parser.add_argument("--parallel", type=int, default=2)
@@ -63,7 +65,7 @@ def main() -> None:
     jobs = [(way, seed) for seed in range(args.seeds) for way in args.only.split(",")]
     with ThreadPoolExecutor(args.parallel) as pool:
         results = list(pool.map(lambda job: run(args, *job), jobs))
-    print(f"{args.data}, {args.space}, budget {args.budget}, d1 gate {args.delta1:g}, "
+    print(f"{args.data} at {args.size}, {args.space}, budget {args.budget}, d1 gate {args.delta1:g}, "
           f"{args.minutes:g} min on one core")  # fmt: skip
     print(f"{'search':12}{'seed':>5}{'trained':>9}{'scored':>8}{'best gated':>12}{'winner':>9}"
           f"{'params':>10}{'MACs':>13}{'val d1':>8}{'held-out':>10}{'Spearman':>10}")  # fmt: skip
