@@ -38,7 +38,8 @@ def run(args: argparse.Namespace, way: str, seed: int) -> dict[str, Any]:
         sys.executable, "-m", "compress.cli", "search", "--space", args.space, "--data", args.data,
         "--budget", args.budget, "--delta1", str(args.delta1), "--minutes", str(args.minutes),
         "--seed", str(seed), "--workers", "1", "--study", name, "--out", str(args.save), "--json",
-        "--size", args.size, "--epochs", str(args.epochs), "--fix", "norm=all", "--fix", "stem=16,20,24", *WAYS[way],
+        "--size", args.size, "--epochs", str(args.epochs), "--fix", "norm=all",
+        "--fix", "stem=16,20,24", *WAYS[way],
     ]  # fmt: skip
     done = subprocess.run(
         words, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
@@ -65,8 +66,8 @@ def main() -> None:
     jobs = [(way, seed) for seed in range(args.seeds) for way in args.only.split(",")]
     with ThreadPoolExecutor(args.parallel) as pool:
         results = list(pool.map(lambda job: run(args, *job), jobs))
-    print(f"{args.data} at {args.size}, {args.space}, budget {args.budget}, d1 gate {args.delta1:g}, "
-          f"{args.minutes:g} min on one core")  # fmt: skip
+    print(f"{args.data} at {args.size}, {args.space}, budget {args.budget}, "
+          f"d1 gate {args.delta1:g}, {args.minutes:g} min on one core")  # fmt: skip
     print(f"{'search':12}{'seed':>5}{'trained':>9}{'scored':>8}{'best gated':>12}{'winner':>9}"
           f"{'params':>10}{'MACs':>13}{'val d1':>8}{'held-out':>10}{'Spearman':>10}")  # fmt: skip
     for (way, seed), result in zip(jobs, results, strict=True):
