@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,7 @@ class Trainer:
         teacher: a network to learn from beside the truth.
         penalty: asked after each forward pass for what else to add to the loss.
         only: the parts to train; all else stays as it is, statistics of norms too.
+        shares: of the learning rate, for parameters that are to learn more slowly.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Trainer:
         teacher: Teacher | None = None,
         penalty: Callable[[], Tensor] | None = None,
         only: Collection[nn.Module] | None = None,
+        shares: Mapping[nn.Parameter, float] | None = None,
     ) -> None:
         self.recipe = recipe
         self.device = device or default_device()
@@ -110,7 +112,7 @@ class Trainer:
         self._data = data
         self._on_gpu = self._upload(data) if self.device.type == "cuda" else None
         self._steps = max(1, len(data) // recipe.batch)
-        self._optimiser = make_optimiser(self.model, recipe)
+        self._optimiser = make_optimiser(self.model, recipe, shares)
         self._schedule = make_schedule(self._optimiser, recipe, self._steps)
 
     def run(
