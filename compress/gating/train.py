@@ -115,6 +115,7 @@ def train_gates(
     *,
     phases: Phases | None = None,
     lam: float = LAM,
+    reach: int = REACH,
     teacher: Teacher | None = None,
     done: int = 0,
     on_epoch: Callable[[Progress], None] | None = None,
@@ -130,6 +131,7 @@ def train_gates(
         phases: how long each phase is.
         lam: weight in the loss of the gates' predictions, summed over gates and channels, averaged
             over images.
+        reach: channels that a gate may read for its predictor to learn at the whole rate; 0: all.
         teacher: a network to learn from beside the truth, such as the one without gates.
         done: steps of the schedule that ``model`` has behind it.
         on_epoch: is told of each epoch; d1 is taken only where it is given.
@@ -145,6 +147,7 @@ def train_gates(
     """
     gates = gates_of(model)
     set_density(model, density)  # says what is wrong with it
+    slower = shares_of(gates.values(), reach)
     named = density if isinstance(density, Mapping) else dict.fromkeys(gates, density)
     target = dict.fromkeys(gates, 1.0) | {path: float(value) for path, value in named.items()}
     steps = schedule(target, phases or Phases())
@@ -159,7 +162,7 @@ def train_gates(
                 on_epoch(Progress(step, number, len(steps), epoch, _score(task, averaged)))
 
         if step.epochs:
-            _train(model, task, step, number, lam, teacher, told, should_stop)
+            _train(model, task, step, number, lam, slower, teacher, told, should_stop)
         if on_step:
             on_step(model, number, step)
     return model.eval()
@@ -171,6 +174,7 @@ def _train(
     step: Step,
     number: int,
     lam: float,
+    slower: Mapping[nn.Parameter, float],
     teacher: Teacher | None,
     told: Callable[[Epoch, DepthNet], None],
     should_stop: Callable[[], bool] | None,
@@ -189,7 +193,7 @@ def _train(
     with threads_for(cost(model, task.size).macs):
         trainer = Trainer(
             model, task.arrays, recipe, task.dataset.cap_m, teacher=teacher, penalty=penalty,
-            only=gates if step.phase == GATES else None, shares=shares_of(gates),
+            only=gates if step.phase == GATES else None, shares=slower,
         )  # fmt: skip
         with penalty.watching(trainer.model):
             trainer.run(None, lambda epoch: told(epoch, trainer.averaged), should_stop)
@@ -201,18 +205,20 @@ def _train(
         _settle(model, task, step)
 
 
-def shares_of(gates: Iterable[ChannelGate]) -> dict[nn.Parameter, float]:
+def shares_of(gates: Iterable[ChannelGate], reach: int = REACH) -> dict[nn.Parameter, float]:
     """Shares of the learning rate at which weights of predictors learn: less, the more they read.
 
     A prediction is a sum over means of magnitudes, none of which is below zero. Adam moves each
     weight by the rate, all in the sum's direction: what 2048 channels are read for moves 30 times
     as far in a step as what 64 are. On few images such gates learn the images by heart.
     """
+    if isinstance(reach, bool) or not isinstance(reach, int) or reach < 0:
+        raise CompressError(f"reach = {reach!r}: give a number of channels from 1, or 0 for all")
     shares: dict[nn.Parameter, float] = {}
-    for gate in gates:
+    for gate in gates if reach else ():
         weight = gate.predictor.weight
         assert isinstance(weight, nn.Parameter)
-        shares[weight] = min(1.0, REACH / gate.predictor.in_features)
+        shares[weight] = min(1.0, reach / gate.predictor.in_features)
     return shares
 
 
