@@ -210,7 +210,7 @@ def shares_of(gates: Iterable[ChannelGate], reach: int = REACH) -> dict[nn.Param
 
     A prediction is a sum over means of magnitudes, none of which is below zero. Adam moves each
     weight by the rate, all in the sum's direction: what 2048 channels are read for moves 30 times
-    as far in a step as what 64 are. On few images such gates learn the images by heart.
+    as far in a step as what 64 are, and a network trained on few images loses what it knew.
     """
     if isinstance(reach, bool) or not isinstance(reach, int) or reach < 0:
         raise CompressError(f"reach = {reach!r}: give a number of channels from 1, or 0 for all")
