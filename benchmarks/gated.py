@@ -87,7 +87,8 @@ class Run:
             # What lies above the density reached is done.
             done = 0 if first else sum(s.density >= above - 1e-6 for s in steps[:-1])
             model = train_gates(
-                model, self.task, density, phases=phases, done=done, on_epoch=told
+                model, self.task, density, phases=phases, reach=self.args.reach, done=done,
+                on_epoch=told,
             )  # fmt: skip
             epochs += sum(step.epochs for step in steps[done:])
             self.keep(name, model, epochs)
@@ -203,6 +204,7 @@ def main() -> None:
     parser.add_argument("--save", required=True)
     parser.add_argument("--epochs", type=int, default=2, help="at each density, after lowering it")
     parser.add_argument("--each", type=int, default=1, help="at each density on the way there")
+    parser.add_argument("--reach", type=int, default=0, help="as compress gate has it")
     parser.add_argument("--static-at", type=float, default=0.5, help="one of --densities")
     parser.add_argument("--start", type=int, default=0, help="epochs at density 1, twice")
     parser.add_argument("--densities", type=float, nargs="+", default=DENSITIES)

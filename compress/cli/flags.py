@@ -145,8 +145,8 @@ def gate_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--reach",
         type=int,
-        default=8,
-        help="channels that a gate may read to learn at the whole rate; 0: all (8)",
+        default=0,
+        help="channels that a gate may read to learn at the whole rate; on few images 8 (0: all)",
     )
     sub.add_argument("--batch", type=int, help="images a step (default: 16)")
     sub.add_argument("--lr", type=float, help="peak learning rate (default: 0.001)")

@@ -34,7 +34,7 @@ GATES, TOGETHER, LOWER, FINAL = "gates", "together", "lower", "final"
 # Shares of the recipe's rate: a network that was trained once is not to be shaken.
 RATES = {GATES: 1.0, TOGETHER: 0.3, LOWER: 0.3, FINAL: 1.0}
 BRIEF_EMA = 0.9  # of averaged weights in all but the last phase, which are of few steps
-REACH = 8  # channels that a gate may read for its predictor's weights to have the whole rate
+REACH = 0  # all predictors learn at the whole rate
 
 
 @dataclass(frozen=True)
