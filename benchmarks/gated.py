@@ -2,8 +2,8 @@
 
 One trained network gets gates, whose density is lowered in steps with fine-tuning between. Every
 density's network is kept in --save, so that an interrupted run goes on; `static` prunes the
-network uniformly until it is as fast as the one at .5 and trains it for as many epochs; `measure`
-times all of them on held-out images beside one another and writes sweep.json, which
+network uniformly until it is as fast as the one at --static-at and trains it for as many epochs;
+`measure` times all of them on held-out images beside one another and writes sweep.json, which
 `compress report SAVE/sweep.json --figures` draws.
 
     compress train resnet-depth@paper --data scenes --size 96x128 --epochs 12 -o base.safetensors
@@ -35,7 +35,6 @@ from compress.space.genotype import input_size
 
 DENSITIES = (0.9, 0.8, 0.7, 0.5, 0.3)
 WAYS = ("gate", "longer", "static", "measure")
-STATIC_AT = 0.5
 
 
 class Run:
@@ -83,28 +82,29 @@ class Run:
                 continue
             first = above == 1.0
             start = self.args.start if first else 0
-            phases = Phases(start, start, 1, self.args.epochs, step=0.2)
+            phases = Phases(start, start, self.args.each, self.args.epochs, step=0.2)
             steps = schedule(dict.fromkeys(gates_of(model), density), phases)
             # What lies above the density reached is done.
             done = 0 if first else sum(s.density >= above - 1e-6 for s in steps[:-1])
             model = train_gates(
-                model, self.task, density, phases=phases, done=done, on_epoch=told
+                model, self.task, density, phases=phases, reach=self.args.reach, done=done,
+                on_epoch=told,
             )  # fmt: skip
             epochs += sum(step.epochs for step in steps[done:])
             self.keep(name, model, epochs)
             above = density
 
     def longer(self) -> None:
-        """The dense network, trained on as long as the gated one was at STATIC_AT."""
-        epochs = self.row(f"gated-{STATIC_AT:g}")["epochs"]
+        """The dense network, trained on as long as the gated one was at --static-at."""
+        epochs = self.row(f"gated-{self.args.static_at:g}")["epochs"]
         if not self.path("longer").is_file():
             self.keep("longer", self.task.finish(copy.deepcopy(self.base), epochs), epochs)
 
     def static(self) -> None:
         if self.path("static").is_file():
             return
-        gated = load(self.path(f"gated-{STATIC_AT:g}"))
-        epochs = self.row(f"gated-{STATIC_AT:g}")["epochs"]
+        gated = load(self.path(f"gated-{self.args.static_at:g}"))
+        epochs = self.row(f"gated-{self.args.static_at:g}")["epochs"]
         images = images_at(self.data.heldout, self.size, 16)
         pair = {
             "dense": dense_executor(self.base, self.size, threads=1),
@@ -203,6 +203,9 @@ def main() -> None:
     parser.add_argument("--size", default="96x128")
     parser.add_argument("--save", required=True)
     parser.add_argument("--epochs", type=int, default=2, help="at each density, after lowering it")
+    parser.add_argument("--each", type=int, default=1, help="at each density on the way there")
+    parser.add_argument("--reach", type=int, default=0, help="as compress gate has it")
+    parser.add_argument("--static-at", type=float, default=0.5, help="one of --densities")
     parser.add_argument("--start", type=int, default=0, help="epochs at density 1, twice")
     parser.add_argument("--densities", type=float, nargs="+", default=DENSITIES)
     parser.add_argument("--batch", type=int, default=16)

@@ -164,6 +164,12 @@ def gate_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--step-epochs", type=int, default=1, help="at each density on the way (1)")
     sub.add_argument("--epochs", type=int, default=5, help="at the density asked for (5)")
     sub.add_argument("--lam", type=float, default=1e-8, help="weight of the gates' sum (1e-8)")
+    sub.add_argument(
+        "--reach",
+        type=int,
+        default=0,
+        help="channels that a gate may read to learn at the whole rate; on few images 8 (0: all)",
+    )
     sub.add_argument("--batch", type=int, help="images a step (default: 16)")
     sub.add_argument("--lr", type=float, help="peak learning rate (default: 0.001)")
     sub.add_argument("--threads", type=int, default=1, help="of torch, measured (default: 1)")

@@ -59,6 +59,7 @@ def gate(args: Namespace) -> int:
             where=args.where,
             phases=Phases(args.gate_epochs, args.joint_epochs, args.step_epochs, args.epochs),
             lam=args.lam,
+            reach=args.reach,
             threads=args.threads,
             seconds=args.seconds,
             static=args.static,

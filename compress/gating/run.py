@@ -23,7 +23,7 @@ from compress.gating.macs import expected_macs
 from compress.gating.sites import find_sites, sites
 from compress.gating.stages import Tried, by_gate, search_stages
 from compress.gating.sweep import entry, sweep
-from compress.gating.train import LAM, Phases, Progress, Step, schedule, train_gates
+from compress.gating.train import LAM, REACH, Phases, Progress, Step, schedule, train_gates
 from compress.models import DepthNet, load, save
 from compress.models.gates import attach, checked_density, gates_of, set_density
 from compress.pruning.keeper import Keeper
@@ -125,6 +125,7 @@ def gate(
     where: str = "all",
     phases: Phases | None = None,
     lam: float = LAM,
+    reach: int = REACH,
     threads: int = 1,
     seconds: float = 5.0,
     static: bool = True,
@@ -146,6 +147,7 @@ def gate(
         where: "all" or "encoder".
         phases: epochs of each phase.
         lam: weight of the gates' predictions in the loss.
+        reach: channels that a gate may read for its predictor to learn at the whole rate; 0: all.
         threads: of torch, in what is measured.
         seconds: about how long each network is measured.
         static: whether to make the uniformly pruned network that is as fast, trained as long.
@@ -223,8 +225,8 @@ def gate(
     way = replace(phases, final=0, each=max(1, phases.each)) if trials else phases
     if "stages" not in state:
         gated = train_gates(
-            gated, work, state["densities"], phases=way, lam=lam, done=len(state["history"]),
-            on_epoch=told, on_step=keep,
+            gated, work, state["densities"], phases=way, lam=lam, reach=reach,
+            done=len(state["history"]), on_epoch=told, on_step=keep,
         )  # fmt: skip
     if trials and density is not None and not state.get("finished"):
         if "stages" not in state:
@@ -232,7 +234,7 @@ def gate(
             state |= _searched(gated, work, density, trials, journal, events)
             if keeper:
                 keeper.store(gated, state)
-        gated = _last_phase(gated, work, state["densities"], phases.final, lam, told)
+        gated = _last_phase(gated, work, state["densities"], phases.final, lam, reach, told)
         state["finished"] = True
         if keeper:
             keeper.store(gated, state)
@@ -247,7 +249,7 @@ def gate(
         }
         events.note(f"{taken:.2f} ms: training on at density {_mean(state['densities']):.2f}")
         epochs = max(1, phases.final // 2)
-        gated = _last_phase(gated, work, state["densities"], epochs, lam, told)
+        gated = _last_phase(gated, work, state["densities"], epochs, lam, reach, told)
     return _measured(
         original, gated, work, at, images, target_ms, threads, seconds,
         len(state["epochs"]) if static else 0, state, events,
@@ -260,12 +262,15 @@ def _last_phase(
     densities: Mapping[str, float],
     epochs: int,
     lam: float,
+    reach: int,
     told: Callable[[Progress], None],
 ) -> DepthNet:
     """Train at these densities, with nothing before."""
     phases = Phases(0, 0, 0, max(1, epochs))
     done = len(schedule(densities, phases)) - 1
-    return train_gates(gated, work, densities, phases=phases, lam=lam, on_epoch=told, done=done)
+    return train_gates(
+        gated, work, densities, phases=phases, lam=lam, reach=reach, on_epoch=told, done=done
+    )
 
 
 def _searched(

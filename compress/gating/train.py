@@ -7,7 +7,7 @@ loss; the order of phases is that of the dynamically pruned ResNet-50 depth netw
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from compress.cost import cost
 from compress.errors import CompressError
 from compress.models import DepthNet
+from compress.models.blocks.gates import ChannelGate
 from compress.models.gates import checked_density, gates_of, round_predictors, set_density
 from compress.pruning.task import DepthTask
 from compress.train import Recipe, Trainer
@@ -31,6 +32,7 @@ GATES, TOGETHER, LOWER, FINAL = "gates", "together", "lower", "final"
 # Shares of the recipe's rate: a network that was trained once is not to be shaken.
 RATES = {GATES: 1.0, TOGETHER: 0.3, LOWER: 0.3, FINAL: 1.0}
 BRIEF_EMA = 0.9  # of averaged weights in all but the last phase, which are of few steps
+REACH = 0  # all predictors learn at the whole rate
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def train_gates(
     *,
     phases: Phases | None = None,
     lam: float = LAM,
+    reach: int = REACH,
     teacher: Teacher | None = None,
     done: int = 0,
     on_epoch: Callable[[Progress], None] | None = None,
@@ -126,6 +129,7 @@ def train_gates(
         phases: how long each phase is.
         lam: weight in the loss of the gates' predictions, summed over gates and channels, averaged
             over images.
+        reach: channels that a gate may read for its predictor to learn at the whole rate; 0: all.
         teacher: a network to learn from beside the truth, such as the one without gates.
         done: steps of the schedule that ``model`` has behind it.
         on_epoch: is told of each epoch; d1 is taken only where it is given.
@@ -141,6 +145,7 @@ def train_gates(
     """
     gates = gates_of(model)
     set_density(model, density)  # says what is wrong with it
+    slower = shares_of(gates.values(), reach)
     named = density if isinstance(density, Mapping) else dict.fromkeys(gates, density)
     target = dict.fromkeys(gates, 1.0) | {path: float(value) for path, value in named.items()}
     steps = schedule(target, phases or Phases())
@@ -155,7 +160,7 @@ def train_gates(
                 on_epoch(Progress(step, number, len(steps), epoch, _score(task, averaged)))
 
         if step.epochs:
-            _train(model, task, step, number, lam, teacher, told, should_stop)
+            _train(model, task, step, number, lam, slower, teacher, told, should_stop)
         if on_step:
             on_step(model, number, step)
     return model.eval()
@@ -167,6 +172,7 @@ def _train(
     step: Step,
     number: int,
     lam: float,
+    slower: Mapping[nn.Parameter, float],
     teacher: Teacher | None,
     told: Callable[[Epoch, DepthNet], None],
     should_stop: Callable[[], bool] | None,
@@ -185,7 +191,7 @@ def _train(
     with threads_for(cost(model, task.size).macs):
         trainer = Trainer(
             model, task.arrays, recipe, task.dataset.cap_m, teacher=teacher, penalty=penalty,
-            only=gates if step.phase == GATES else None,
+            only=gates if step.phase == GATES else None, shares=slower,
         )  # fmt: skip
         with penalty.watching(trainer.model):
             trainer.run(None, lambda epoch: told(epoch, trainer.averaged), should_stop)
@@ -195,6 +201,23 @@ def _train(
         model.eval().requires_grad_(True)
         round_predictors(model)
         _settle(model, task, step)
+
+
+def shares_of(gates: Iterable[ChannelGate], reach: int = REACH) -> dict[nn.Parameter, float]:
+    """Shares of the learning rate at which weights of predictors learn: less, the more they read.
+
+    A prediction is a sum over means of magnitudes, none of which is below zero. Adam moves each
+    weight by the rate, all in the sum's direction: what 2048 channels are read for moves 30 times
+    as far in a step as what 64 are, and a network trained on few images loses what it knew.
+    """
+    if isinstance(reach, bool) or not isinstance(reach, int) or reach < 0:
+        raise CompressError(f"reach = {reach!r}: give a number of channels from 1, or 0 for all")
+    shares: dict[nn.Parameter, float] = {}
+    for gate in gates if reach else ():
+        weight = gate.predictor.weight
+        assert isinstance(weight, nn.Parameter)
+        shares[weight] = min(1.0, reach / gate.predictor.in_features)
+    return shares
 
 
 def _score(task: DepthTask, model: DepthNet) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,7 @@ class Trainer:
         only: the parts to train; all else stays as it is, statistics of norms too.
         stages: what earlier epochs train on in place of ``data``, in order; the schedule runs over
             the steps of all of them.
+        shares: of the learning rate, for parameters that are to learn more slowly.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Trainer:
         penalty: Callable[[], Tensor] | None = None,
         only: Collection[nn.Module] | None = None,
         stages: Sequence[Stage] = (),
+        shares: Mapping[nn.Parameter, float] | None = None,
     ) -> None:
         self.recipe = recipe
         self.device = device or default_device()
@@ -107,7 +109,7 @@ class Trainer:
         )
         self._generator = torch.Generator().manual_seed(recipe.seed)
         self._course = Course(data, stages, recipe.epochs, recipe.batch, self.device)
-        self._optimiser = make_optimiser(self.model, recipe)
+        self._optimiser = make_optimiser(self.model, recipe, shares)
         self._schedule = make_schedule(self._optimiser, recipe, self._course.ends)
 
     def run(

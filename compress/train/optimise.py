@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim import lr_scheduler as schedules
 
@@ -15,16 +16,20 @@ from compress.train.recipe import Recipe
 POWER = 0.9  # of the polynomial schedule
 
 
-def make_optimiser(model: DepthNet, recipe: Recipe) -> Optimizer:
-    """The recipe's optimiser; the encoder is a group of its own where its rate differs."""
-    groups: list[Any] = list(model.parameters())
+def make_optimiser(
+    model: DepthNet, recipe: Recipe, shares: Mapping[nn.Parameter, float] | None = None
+) -> Optimizer:
+    """The recipe's optimiser; parameters of one rate are a group, the encoder's where it differs.
+
+    ``shares`` of the rate are for parameters that are to learn more slowly than the others.
+    """
     encoder = model.pretrained
-    if encoder is not None and recipe.encoder_lr != 1:
-        own = {id(parameter) for parameter in encoder.parameters()}
-        groups = [
-            {"params": [p for p in model.parameters() if id(p) not in own]},
-            {"params": list(encoder.parameters()), "lr": recipe.lr * recipe.encoder_lr},
-        ]
+    own = {} if encoder is None else dict.fromkeys(encoder.parameters(), recipe.encoder_lr)
+    groups: dict[float, list[nn.Parameter]] = {1.0: []}
+    for parameter in model.parameters():
+        share = own.get(parameter, 1.0) * (shares or {}).get(parameter, 1.0)
+        groups.setdefault(share, []).append(parameter)
+    given = [{"params": held, "lr": recipe.lr * share} for share, held in groups.items() if held]
     kind: Any = {
         "adamw": torch.optim.AdamW,
         "adam": torch.optim.Adam,
@@ -32,7 +37,7 @@ def make_optimiser(model: DepthNet, recipe: Recipe) -> Optimizer:
     }[recipe.optimiser]
     extra = {"momentum": 0.9} if recipe.optimiser == "sgd" else {}
     made: Optimizer = kind(
-        groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True, **extra
+        given, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True, **extra
     )
     return made
 

@@ -140,6 +140,21 @@ def test_the_first_phase_trains_gates_alone(task: DepthTask, trained: DepthNet) 
     assert not model.training and all(p.requires_grad for p in model.parameters())
 
 
+def test_a_gate_that_reads_much_is_not_moved_further(task: DepthTask, trained: DepthNet) -> None:
+    """What a prediction can move: as far as at the whole rate from so many channels."""
+    model = gated(trained)
+    train_gates(model, task, 1.0, phases=Phases(1, 0, 0, 0), reach=2)
+    steps = len(task.arrays) // task.recipe["batch"]
+    most = 2 * task.recipe["lr"] * steps
+    weights = [gate.predictor.weight.detach() for gate in gates_of(model).values()]
+    assert {weight.shape[1] for weight in weights} >= {8, 16}
+    assert all(0 < float(weight.abs().sum(1).mean()) <= most for weight in weights)
+    freely = gated(trained)
+    train_gates(freely, task, 1.0, phases=Phases(1, 0, 0, 0), reach=0)
+    moved = [gate.predictor.weight.detach() for gate in gates_of(freely).values()]
+    assert any(float(weight.abs().sum(1).mean()) > most for weight in moved)
+
+
 def test_then_everything_is_trained(task: DepthTask, trained: DepthNet) -> None:
     model = gated(trained)
     before = state(model)
@@ -282,5 +297,7 @@ def test_wrong_targets(task: DepthTask, trained: DepthNet) -> None:
         train_gates(gated(trained), task, 0)
     with pytest.raises(CompressError, match="lam = -1"):
         train_gates(gated(trained), task, 0.5, lam=-1)
+    with pytest.raises(CompressError, match="reach = -1: give a number of channels"):
+        train_gates(gated(trained), task, 0.5, reach=-1)
     with pytest.raises(CompressError, match="lam = nan"):
         Penalty(float("nan"))

@@ -55,6 +55,25 @@ def test_same_seed_same_weights_other_seed_others(tiny_space, arrays):
     assert any(not torch.equal(a, b) for a, b in zip(runs[0], runs[2], strict=True))
 
 
+def test_a_share_of_the_rate_is_one_parameters_own(tiny_space, arrays):
+    def moved(share: float | None) -> list[float]:
+        model = build(load_space(tiny_space).sample(1), seed=0)
+        centre(model, arrays, CAP_M)
+        first, *others = model.parameters()
+        before = [first.detach().clone(), others[0].detach().clone()]
+        shares = {} if share is None else {first: share}
+        recipe = Recipe(epochs=1, batch=8, weight_decay=0.0)
+        Trainer(model, arrays, recipe, CAP_M, shares=shares).run()
+        return [
+            float((now.detach() - was).abs().mean())
+            for now, was in zip((first, others[0]), before, strict=True)
+        ]
+
+    whole, tenth, none = moved(None), moved(0.1), moved(0.0)
+    assert none[0] == 0 < tenth[0] < 0.3 * whole[0]
+    assert min(whole[1], tenth[1], none[1]) > 0
+
+
 @pytest.mark.parametrize("after", [1, 3])
 def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     tiny_space, arrays, tmp_path, after
