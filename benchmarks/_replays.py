@@ -43,9 +43,9 @@ class Replayed:
 class Untold(GenerativeSynthesisSampler):
     """Generative synthesis that learns all of NetScore from trials, as the others must."""
 
-    def _best(self, *args: Any) -> int:
+    def _promise(self, *args: Any) -> Any:
         self.known = None
-        return super()._best(*args)
+        return super()._promise(*args)
 
 
 # Beside those of --sampler: generative synthesis without one of its parts, or without probes.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,24 +14,22 @@ RATIOS = tuple(10.0 ** (step / 2) for step in range(-4, 5))
 # What probes are believed before any trial has confirmed them: mean and standard deviation of the
 # weight of their column, in standard deviations of the response.
 BELIEF = (0.3, 0.3)
-# Share of the posterior's spread with which responses are drawn: searches are short.
-TEMPER = 0.5
 # Bound on one module's pull, in natural logarithms of response to cost.
 MOST_PULL = 1.5
 
-Response = Callable[[Vector], Vector]
+# Standard deviations below the mean from which the normal distribution's tail is taken as a series.
+TAIL = -8.0
+
 Probe = Mapping[str, Sequence[float]]
 
 
 class Model:
-    """A Bayesian linear model of one response over points, from which plausible ones are drawn.
+    """A Bayesian linear model of one response over points.
 
     Weights of the features have a normal prior; its variance and the noise's are those of highest
-    evidence. Draws are exact and cost one product with the (N, N) kernel matrix, however many
-    features there are.
+    evidence. All is done with the (N, N) kernel matrix, however many features there are.
 
-    Source: MacKay, "Bayesian interpolation", 1992 (evidence); Wilson et al., "Efficiently sampling
-    functions from Gaussian process posteriors", arXiv 2002.09309, section 3 (draws).
+    Source: MacKay, "Bayesian interpolation", 1992.
 
     Args:
         features: (N, F).
@@ -58,19 +56,16 @@ class Model:
         self.ratio = max(RATIOS, key=evidence)
         self.variance = float(np.mean(self.residual**2 / (self.eigen + self.ratio))) + 1e-9
 
-    def draw(self, rng: np.random.Generator | None) -> Response:
-        """One plausible response, a function of features (M, F); the mean one without ``rng``."""
-        count, width = self.features.shape
-        weights: Vector = np.zeros(width)
-        noise: Vector = np.zeros(count)
-        if rng is not None:
-            sigma = TEMPER * math.sqrt(self.variance)
-            weights += rng.normal(0.0, sigma * self.unit, width)
-            noise += rng.normal(0.0, sigma * math.sqrt(self.ratio), count)
-        gap = self.residual - self.basis.T @ (self.features @ weights + noise)
-        dual = self.basis @ (gap / (self.eigen + self.ratio))
-        weights = self.prior + weights + self.unit**2 * (self.features.T @ dual)
-        return lambda features: self.mean + self.scale * (features @ weights)
+    def predict(self, features: Vector) -> tuple[Vector, Vector]:
+        """Mean and standard deviation (M,) of the response itself, without noise, at (M, F)."""
+        spread = self.eigen + self.ratio
+        weights = self.prior + self.unit**2 * (
+            self.features.T @ (self.basis @ (self.residual / spread))
+        )
+        alike = self.basis.T @ (self.features @ features.T) * self.unit**2  # (N, M)
+        left = (features**2).sum(1) * self.unit**2 - (alike**2 / spread[:, None]).sum(0)
+        sigma = self.scale * np.sqrt(self.variance * np.maximum(left, 1e-12))
+        return self.mean + self.scale * (features @ weights), sigma
 
 
 class Inquisitor:
@@ -109,10 +104,38 @@ class Inquisitor:
         """How much wider the probes' column is than others, whose weights are small a priori."""
         return BELIEF[1] * math.sqrt(width)
 
-    def respond(self, rng: np.random.Generator | None) -> Response:
-        """One plausible response as a function of points (M, P)."""
-        drawn = self.model.draw(rng)
-        return lambda points: drawn(self._features(points))
+    def predict(self, points: Vector) -> tuple[Vector, Vector]:
+        """What is expected of points (M, P), and how far off that may be: both (M,)."""
+        return self.model.predict(self._features(points))
+
+
+def log_cdf(z: Vector) -> Vector:
+    """Logarithm of the normal distribution's share below each of ``z``, exact far below too.
+
+    >>> log_cdf(np.array([0.0, -40.0])).round(3).tolist()
+    [-0.693, -804.608]
+    """
+    low = np.minimum(z, TAIL)
+    tail = -(low**2) / 2 - np.log(-low * math.sqrt(2 * math.pi)) + np.log1p(-1 / low**2)
+    found: Vector = np.where(z > TAIL, np.log(_cdf(np.maximum(z, TAIL))), tail)
+    return found
+
+
+def log_improvement(z: Vector) -> Vector:
+    """Logarithm of the mean of max(0, z + e), where e is normal with variance 1.
+
+    >>> log_improvement(np.array([0.0, -40.0])).round(3).tolist()
+    [-0.919, -808.299]
+    """
+    near, low = np.maximum(z, TAIL), np.minimum(z, TAIL)
+    density = np.exp(-(near**2) / 2) / math.sqrt(2 * math.pi)
+    tail = -(low**2) / 2 - np.log(low**2 * math.sqrt(2 * math.pi)) + np.log1p(-3 / low**2)
+    found: Vector = np.where(z > TAIL, np.log(density + near * _cdf(near)), tail)
+    return found
+
+
+def _cdf(z: Vector) -> Vector:
+    return np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in z])
 
 
 def pulls(axes: Axes, probes: Sequence[Probe], absolute: bool) -> Vector:

@@ -26,7 +26,7 @@ from compress.search.axes import Axes
 from compress.search.gates import Gates, Refusals
 from compress.search.gensynth import PROBE, GenerativeSynthesisSampler
 from compress.search.history import read_history
-from compress.search.inquisitor import Inquisitor, pulls
+from compress.search.inquisitor import Inquisitor, Model, log_cdf, log_improvement, pulls
 from compress.search.probe import cost_shares, probe
 from compress.search.sampler import GatedSampler, distributions, hush_optuna
 from compress.search.store import find_study
@@ -171,10 +171,37 @@ class TestInsight:
         axes = Axes({"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)})
         points = np.random.default_rng(0).random((40, 2))
         told = Inquisitor(axes, points, 3 * points[:, 0] - points[:, 1], (), False)
-        mean = told.respond(None)(np.array([[0.1, 0.9], [0.9, 0.1]]))
-        assert mean == pytest.approx([-0.6, 2.6], abs=0.1)
-        drawn = [told.respond(np.random.default_rng(s))(np.array([[0.9, 0.1]])) for s in range(9)]
-        assert 0 < np.std(drawn) < 0.3
+        mean, spread = told.predict(np.array([[0.1, 0.9], [0.9, 0.1], [3.0, -2.0]]))
+        assert mean[:2] == pytest.approx([-0.6, 2.6], abs=0.1)
+        assert (spread[:2] > 0).all() and (spread[:2] < 0.3).all()
+        assert spread[2] > 2 * spread[:2].max()  # far from all that was tried
+
+    def test_predictions_are_the_posterior_by_its_definition(self):
+        rng = np.random.default_rng(1)
+        features, asked = rng.normal(size=(12, 5)), rng.normal(size=(3, 5))
+        values, prior = rng.normal(size=12), rng.normal(size=5)
+        model = Model(features, values, prior)
+        mean, spread = model.predict(asked)
+        # Weights' covariance and mean from the normal equations, in units of the values' spread.
+        weight, noise = model.variance * model.unit**2, model.variance * model.ratio
+        covariance = np.linalg.inv(features.T @ features / noise + np.eye(5) / weight)
+        right = features.T @ (values - values.mean()) / values.std() / noise + prior / weight
+        expected = values.mean() + values.std() * (asked @ (covariance @ right))
+        assert mean == pytest.approx(expected)
+        variance = np.einsum("ij,jk,ik->i", asked, covariance, asked)
+        assert spread == pytest.approx(values.std() * np.sqrt(variance))
+
+    def test_what_a_network_promises(self):
+        z = np.linspace(-8.5, 4, 200)
+        grid = np.linspace(-14, 14, 400_001)
+        density = np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi)
+        step = grid[1] - grid[0]
+        below = [density[grid <= value].sum() * step for value in z[::20]]
+        assert np.exp(log_cdf(z[::20])) == pytest.approx(np.array(below), rel=2e-3)
+        gains = [(np.maximum(0, value + grid) * density).sum() * step for value in z[::20]]
+        assert np.exp(log_improvement(z[::20])) == pytest.approx(np.array(gains), rel=5e-3)
+        for function in (log_cdf, log_improvement):  # no seam, and no underflow far away
+            assert (np.diff(function(np.linspace(-60, 3, 5000))) > 0).all()
 
 
 class TestHistory:
