@@ -72,7 +72,7 @@ def search_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--trials", type=int, help="trained candidates in all")
     sub.add_argument("--epochs", type=int, help="epochs of a candidate (default: 12)")
     sub.add_argument("--final-epochs", type=int, help="most epochs of the winner (default: 60)")
-    sub.add_argument("--sampler", help="tpe (default), gensynth, nsga2, nsga3, gp, cmaes or random")
+    sub.add_argument("--sampler", help="gensynth (default), tpe, nsga2, nsga3, gp, cmaes or random")
     sub.add_argument(
         "--inherit",
         action="store_true",

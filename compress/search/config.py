@@ -63,7 +63,7 @@ class SearchConfig:
     size: tuple[int, int] | None = None
     epochs: int = 12
     final_epochs: int = 60
-    sampler: str = "tpe"
+    sampler: str = "gensynth"
     strategy: str = "trials"
     exponents: str = "depthnet-nano"
     seed: int = 0
