@@ -234,7 +234,7 @@ def test_missing_python_file(tmp_path: Path) -> None:
 def test_unknown_names_offer_the_nearest() -> None:
     with pytest.raises(CompressError) as caught:
         load_space("depthnet-nan")
-    assert "did you mean depthnet-nano?" in str(caught.value)
+    assert "did you mean depthnet-nano " in str(caught.value)
     assert ".toml" in str(caught.value)
     with pytest.raises(CompressError) as caught:
         load_space("depthnet-nano").reference("nuy")
