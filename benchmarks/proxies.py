@@ -149,19 +149,17 @@ def tell(bench: Bench, found: dict[str, list[float]], seconds: dict[str, float])
     chance = np.random.default_rng(0)
     drawn = chance.integers(0, len(d1), (1000, len(d1)))
     print(f"{'':16}{'Spearman with d1':>24}{'Kendall':>9}{'within':>24}"
-          f"{'kept':>7}{'kept, sizes known':>19}{'s a network':>13}")  # fmt: skip
+          f"{'kept':>7}{'kept by NetScore':>18}{'s a network':>13}")  # fmt: skip
     for name, values in told.items():
         inner = left_over(values, params, macs) if name in found else None
-        # A first rung: half of all by the proxy, or by the objective if d1 went as the proxy does.
+        # A first rung: half of all by the proxy, or by NetScore if d1 went as the proxy does.
         guess = np.sort(d1)[np.argsort(np.argsort(values))]
-        kept = [
-            np.isin(best, np.argsort(-by)[: len(d1) // 2]).mean()
-            for by in (values, objective(guess, params, macs, gate))
-        ]
+        orders = values, objective(guess, params, macs, 0.0)
+        kept = [np.isin(best, np.argsort(-by)[: len(d1) // 2]).mean() for by in orders]
         within = "" if inner is None else _with_interval(inner, rest, drawn)
         time_s = f"{seconds[name]:.2f}" if name in seconds else "0"
         print(f"{name:16}{_with_interval(values, d1, drawn):>24}{kendall(values, d1):>9.2f}"
-              f"{within:>24}{kept[0]:>7.0%}{kept[1]:>19.0%}{time_s:>13}")  # fmt: skip
+              f"{within:>24}{kept[0]:>7.0%}{kept[1]:>18.0%}{time_s:>13}")  # fmt: skip
 
 
 def objective(d1: Floats, params: Floats, macs: Floats, gate: float) -> Floats:
