@@ -276,10 +276,7 @@ class Supernet(DepthNet):
 
 def _widest(space: SearchSpace) -> list[dict[str, Any]]:
     """Specs at least as wide and deep as any candidate everywhere, for each number of stages."""
-    most: dict[str, Any] = {
-        key: values[0] if isinstance(values[0], str) else max(values)
-        for key, values in space.choices.items()
-    }
+    most: dict[str, Any] = dict(space.largest.values)
     specs = []
     for count in space.choices["stages"]:
         spec = dict(space.genotype(most | {"stages": count}).spec)

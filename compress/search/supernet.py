@@ -49,12 +49,8 @@ class Allowed:
     def __init__(self, space: SearchSpace, gates: Gates, seed: int) -> None:
         self.space, self.gates = space, gates
         self.smallest = space.smallest
-        most = {
-            key: values[0] if isinstance(values[0], str) else max(values)
-            for key, values in space.choices.items()
-        }
-        if self.fits(most):
-            self.largest = [space.genotype(most)]
+        if self.fits(space.largest.values):
+            self.largest = [space.largest]
         else:
             chance = random.Random(seed)
             found = {self._grown(chance): None for _ in range(LARGEST)}

@@ -140,6 +140,16 @@ class SearchSpace:
                 best[key] = min(values, key=lambda value: self._params(best | {key: value}))
         return self._decode(best)
 
+    @cached_property
+    def largest(self) -> Genotype:
+        """The network with the most of every number; of names without an order the first."""
+        return self._decode(
+            {
+                key: values[0] if isinstance(values[0], str) else max(values)
+                for key, values in self.choices.items()
+            }
+        )
+
     def _params(self, values: Values) -> int:
         return totals(self.rules.operators(self.rules.decode(values), self.size)).params
 

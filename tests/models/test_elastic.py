@@ -16,15 +16,10 @@ SPACE = shareable(load_space("depthnet-nano"))
 SMALL = load_space("depthnet-nano-bench")
 
 
-def largest(space):
-    choose = {k: v[0] if isinstance(v[0], str) else max(v) for k, v in space.choices.items()}
-    return space.genotype(choose)
-
-
 @pytest.fixture(scope="module")
 def supernet():
     torch.manual_seed(0)
-    return Supernet(SMALL, largest(SMALL))
+    return Supernet(SMALL, SMALL.largest)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +69,7 @@ def test_a_slice_gives_gradients_to_its_own_channels_alone(supernet):
 
 
 def test_sorting_channels_changes_nothing_for_the_candidate_they_were_sorted_for(supernet):
-    genotype, image = largest(SMALL), torch.randn(2, 3, 48, 64)
+    genotype, image = SMALL.largest, torch.randn(2, 3, 48, 64)
     before = {name: p.detach().clone() for name, p in supernet.named_parameters()}
     with torch.no_grad():
         said = supernet.run(genotype, image).log()
@@ -114,7 +109,7 @@ def test_a_network_inherits_all_of_its_twin(supernet):
 
 
 def test_what_is_inherited_is_what_both_have():
-    parent, child = build(SMALL.smallest, seed=1), build(largest(SMALL), seed=2)
+    parent, child = build(SMALL.smallest, seed=1), build(SMALL.largest, seed=2)
     fresh = {name: p.detach().clone() for name, p in child.named_parameters()}
     share = inherit(child, parent)
     assert 0 < share < 1
