@@ -24,9 +24,9 @@ from rich.progress import (
 from compress.cost import Cost
 from compress.search.config import human
 from compress.search.events import Events, Status
-from compress.search.oneshot import describe
 from compress.search.records import Record
 from compress.search.run import SearchResult
+from compress.search.scores import describe
 from compress.train.fit import Epoch
 
 

@@ -11,16 +11,18 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from compress.cost import Cost, cost
-from compress.models import save
+from compress.models import DepthNet, save
 from compress.netscore import netscore
 from compress.search.early import PRUNERS, Aim, Reached
 from compress.search.gensynth import PROBE
 from compress.search.probe import probe
-from compress.search.records import REFUSED, best, front, nearest_miss, records
+from compress.search.records import CUT, REFUSED, best, front, nearest_miss, records
 from compress.search.relatives import relative
 from compress.search.sampler import distributions
+from compress.search.scores import queue_next
 from compress.search.session import Session
 from compress.search.store import owner
+from compress.search.supernet import open_supernet
 from compress.space import Genotype
 from compress.train.device import threads_for
 from compress.train.fit import DivergedError, Epoch, StoppedError
@@ -40,6 +42,8 @@ def run_candidate(session: Session, lock: AbstractContextManager[Any]) -> bool:
             return False
         # Other workers refuse candidates too, and count in the same place.
         session.refusals.by_gate = Counter(study.user_attrs.get(REFUSED, {}))
+        if session.config.strategy == "one-shot":
+            queue_next(session)
         trial = study.ask()
         values = {
             key: trial.suggest_categorical(key, kind.choices)
@@ -81,9 +85,7 @@ def run_candidate(session: Session, lock: AbstractContextManager[Any]) -> bool:
 
 def _train(session: Session, trial: Trial, genotype: Genotype, size: Cost) -> None:
     config, gates, study = session.config, session.gates, session.study
-    parent = None
-    if config.inherit:
-        parent = relative(session.space, session.folder / "networks", genotype)
+    parent = _parent(session, trial, genotype)
     trainer = session.trainer(genotype, config.epochs, session.stages(), parent)
     path = session.checkpoint(genotype.hash)
     rungs: list[dict[str, Any]] = []
@@ -147,6 +149,16 @@ def _train(session: Session, trial: Trial, genotype: Genotype, size: Cost) -> No
     study.tell(trial, score)
     path.unlink(missing_ok=True)
     _drop_dominated(session)
+
+
+def _parent(session: Session, trial: Trial, genotype: Genotype) -> DepthNet | None:
+    """The network that a candidate takes its first weights from; None for fresh ones."""
+    if session.config.strategy == "one-shot":
+        supernet = open_supernet(session) if trial.user_attrs.get(CUT) else None
+        return supernet.cut(genotype) if supernet is not None else None
+    if session.config.inherit:
+        return relative(session.space, session.folder / "networks", genotype)
+    return None
 
 
 def _drop_dominated(session: Session) -> None:

@@ -1,8 +1,8 @@
 """``--strategy one-shot``: one training for all candidates, thousands of them scored as slices.
 
 The supernet is trained once; slices of it are scored, first drawn uniformly, then evolved towards
-the front of d1 against the part of NetScore that size decides; some of them are trained alone,
-which says how far the scores can be trusted, and the best by what both say.
+the front of d1 against the part of NetScore that size decides. ``scores`` says which of them are
+trained.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import optuna
 import torch
 from optuna.samplers import BaseSampler, NSGAIISampler
@@ -31,9 +30,9 @@ from compress.models.elastic import Supernet
 from compress.netscore import netscore
 from compress.search.events import Events
 from compress.search.gates import Refusals
-from compress.search.ranks import kendall, spearman
 from compress.search.records import ONE_SHOT, records
 from compress.search.sampler import GatedSampler, distributions
+from compress.search.scores import FILE, Score, correlation, read_scores
 from compress.search.session import Session
 from compress.search.supernet import open_supernet, train_supernet
 from compress.search.workers import run_candidates
@@ -42,26 +41,13 @@ from compress.train.fit import StoppedError
 from compress.train.norms import recalibrate
 from compress.train.recipe import Recipe
 
-SCORES = "supernet.jsonl"
 CANDIDATES = 1000  # scored, where time allows
-UNIFORM = 0.25  # share of them that is drawn, before the rest is evolved
+UNIFORM = 60  # of them are drawn, before the others are evolved
 POPULATION = 50
-TRAINED = 20  # candidates trained alone, where the study does not say how many
-SPREAD = 0.4  # share of them that is spread evenly over the scores, before the best are chosen
+TRAINED = 50  # candidates trained, where neither trials nor minutes say how many
 IMAGES = 64  # from which a slice's norms take their statistics
 # Shares of a study's minutes; what the winner's training does not need is for candidates.
 SUPERNET_SHARE, SCORING_SHARE = 0.3, 0.1
-
-
-@dataclass(frozen=True)
-class Score:
-    """One candidate's d1 as a slice of the supernet, and its size."""
-
-    values: dict[str, Any]
-    hash: str
-    params: int
-    macs: int
-    delta1: float
 
 
 class Slices:
@@ -81,13 +67,12 @@ class Slices:
 
 
 def one_shot(session: Session, workers: int, remake: Callable[[Events], Session]) -> None:
-    """Train a supernet, score candidates with it, train the telling and the best ones alone.
+    """Train a supernet, score candidates with it, train the telling and the promising ones.
 
     What was reached before an interruption is taken up: the supernet's last epoch, every score,
     every candidate.
     """
     minutes = session.config.minutes
-    wanted = session.config.trials or TRAINED
     seconds = None if minutes is None else minutes * 60
     try:
         supernet = train_supernet(session, seconds and SUPERNET_SHARE * seconds)
@@ -96,90 +81,9 @@ def one_shot(session: Session, workers: int, remake: Callable[[Events], Session]
         )
     except StoppedError:
         return
-    drawn = scores[: max(2, round(UNIFORM * CANDIDATES))]
-    _queue(session, spread(drawn, max(2, round(SPREAD * wanted))))
-    run_candidates(session, workers, remake, max(2, round(SPREAD * wanted)))
-    if not session.stop.is_set():
-        _queue(session, chosen(session, scores, wanted))
-        run_candidates(session, workers, remake, wanted)
-    found = correlation(session, scores)
-    session.study.set_user_attr(ONE_SHOT, found)
-
-
-def describe(found: dict[str, Any]) -> str:
-    """One line on how far the supernet's scores can be trusted."""
-    text = f"{found['scored']:,} candidates scored as slices of one network"
-    if found["spearman"] is None:
-        return f"{text}; too few trained alone ({found['trained']}) to compare"
-    return (
-        f"{text}; against {found['trained']} trained alone: Spearman {found['spearman']:.2f}, "
-        f"Kendall {found['kendall']:.2f}"
-    )
-
-
-def correlation(session: Session, scores: Sequence[Score]) -> dict[str, Any]:
-    """Rank correlation of the supernet's d1 with that of the same candidates trained alone."""
-    known = {score.hash: score.delta1 for score in scores}
-    rows = [r for r in records(session.study) if r.state == "complete" and r.hash in known]
-    shared = [known[row.hash] for row in rows]
-    alone = [row.delta1 or 0.0 for row in rows]
-    ranks = (spearman(shared, alone), kendall(shared, alone)) if len(rows) > 2 else (np.nan,) * 2
-    return {
-        "scored": len(scores),
-        "trained": len(rows),
-        "spearman": None if np.isnan(ranks[0]) else ranks[0],
-        "kendall": None if np.isnan(ranks[1]) else ranks[1],
-    }
-
-
-def spread(scores: Sequence[Score], count: int) -> list[Score]:
-    """``count`` of the candidates, spread evenly over the ranks of their d1, dearest first."""
-    ranked = sorted(scores, key=lambda score: (-score.delta1, score.hash))
-    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
-    return [ranked[place] for place in dict.fromkeys(places.tolist())]
-
-
-def chosen(session: Session, scores: Sequence[Score], wanted: int) -> list[Score]:
-    """The best candidates by what their scores let expect of them, as many as are still wanted.
-
-    Slices are less accurate than networks trained alone: a line through what is known of both
-    says what to expect. Those expected to pass the d1 gate come first, by NetScore; then those
-    that miss it least.
-    """
-    gate, exponents = session.gates.delta1, session.config.exponents
-    rows = {row.hash: row for row in records(session.study)}
-    expect = expectation(
-        [(s.delta1, rows[s.hash].delta1 or 0.0) for s in scores
-         if s.hash in rows and rows[s.hash].state == "complete"]
-    )  # fmt: skip
-    left = [score for score in scores if score.hash not in rows]
-
-    def worth(score: Score) -> tuple[bool, float]:
-        delta1 = expect(score.delta1)
-        if delta1 < gate:
-            return False, delta1
-        return True, netscore(100 * delta1, score.params, score.macs, exponents)
-
-    return sorted(left, key=worth, reverse=True)[: max(0, wanted - len(rows))]
-
-
-def expectation(pairs: Sequence[tuple[float, float]]) -> Callable[[float], float]:
-    """A line from a slice's d1 to that of the network trained alone, rising, within 0 and 1."""
-    if not pairs:
-        return lambda delta1: delta1
-    x, y = np.array(pairs).T
-    slope = 1.0
-    if len(pairs) > 2 and x.std() > 1e-6:
-        # Between one (an offset alone) and what the data say, the more they are the nearer.
-        fitted = float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
-        slope = max(0.1, 1.0 + (fitted - 1.0) * len(pairs) / (len(pairs) + 2))
-    offset = float(y.mean() - slope * x.mean())
-    return lambda delta1: min(1.0, max(1e-3, slope * delta1 + offset))
-
-
-def _queue(session: Session, scores: Sequence[Score]) -> None:
-    for score in scores:
-        session.study.enqueue_trial(score.values, skip_if_exists=True)
+    trials = session.config.trials or (TRAINED if minutes is None else None)
+    run_candidates(session, workers, remake, trials)
+    session.study.set_user_attr(ONE_SHOT, correlation(scores, records(session.study)))
 
 
 def score_candidates(
@@ -198,8 +102,8 @@ def score_candidates(
     Raises:
         StoppedError: the study is to end.
     """
-    path = session.folder / SCORES
-    found = _read(path)
+    path = session.folder / FILE
+    found = read_scores(path)
     proposals = _Proposals(session, count, found)
     progress = session.events.reading("candidates as slices")
     deadline = time.monotonic() + (float("inf") if seconds is None else seconds)
@@ -234,26 +138,13 @@ def score_candidates(
     return found
 
 
-def _read(path: Any) -> list[Score]:
-    """Scores of an earlier session; a last line that was cut off is left out."""
-    found: list[Score] = []
-    with contextlib.suppress(OSError):
-        text = path.read_text(encoding="utf-8")
-        for line in text.splitlines(keepends=True):
-            with contextlib.suppress(ValueError, TypeError):
-                found.append(Score(**json.loads(line)))
-        if text and not text.endswith("\n"):
-            path.write_text("".join(json.dumps(asdict(s)) + "\n" for s in found), encoding="utf-8")
-    return found
-
-
 class _Proposals:
     """What to score next: uniform draws first, then children of the front."""
 
     def __init__(self, session: Session, count: int, found: Sequence[Score]) -> None:
         self.session = session
         self.kinds: dict[str, Any] = dict(distributions(session.space))
-        self.uniform = round(UNIFORM * count)
+        self.uniform = min(UNIFORM, count)
         self.study: Study = optuna.create_study(directions=["maximize", "maximize"])
         for score in found:
             self.study.add_trial(
@@ -262,6 +153,10 @@ class _Proposals:
                     user_attrs={"hash": score.hash},
                 )
             )  # fmt: skip
+        scored = {score.hash for score in found}
+        for values in tried_first(session):
+            if session.space.genotype(values).hash not in scored:
+                self.study.enqueue_trial(values)
         self.random = self._sampler("random", None)
         self.evolution = self._sampler(
             "nsga2", lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION)
@@ -295,6 +190,12 @@ class _Proposals:
     def tell(self, trial: Trial, score: Score) -> None:
         """Remember a score."""
         self.study.tell(trial, self._worth(score))
+
+
+def tried_first(session: Session) -> list[dict[str, Any]]:
+    """Candidates that a study was given to try first."""
+    trials = session.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    return [dict(trial.system_attrs.get("fixed_params", {})) for trial in trials]
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from compress.space import Genotype
 # User attributes of a study.
 CONFIG, REFUSED, FINAL, PROTOCOL = "config", "refused", "final", "protocol"
 GATES, ENVIRONMENT, ONE_SHOT = "gates", "environment", "one_shot"
+CUT = "cut"  # of a trial: it began as a slice of the study's supernet
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Record:
     """One candidate of a study.
 
     ``state`` is "complete", "stopped" (early, by ``reason``), "failed" or "running". ``delta1``
-    and ``netscore`` are those of its last rung; ``metrics`` are there when it is complete.
+    and ``netscore`` are those of its last rung; ``metrics`` are there when it is complete. ``cut``
+    says that it began as a slice of the study's supernet, not from fresh weights.
     """
 
     number: int
@@ -60,6 +62,7 @@ class Record:
     genotype: str = "{}"
     finished: str = ""
     latency_ms: float | None = None
+    cut: bool = False
 
     @property
     def delta1(self) -> float | None:
@@ -108,6 +111,7 @@ def record(trial: FrozenTrial) -> Record | None:
         attrs["genotype"],
         done.isoformat(timespec="seconds") if done else "",
         attrs.get("latency_ms"),
+        bool(attrs.get(CUT)),
     )
 
 

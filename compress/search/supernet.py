@@ -147,7 +147,7 @@ def train_supernet(session: Session, seconds: float | None) -> Supernet:
     """
     allowed = Allowed(session.space, session.gates, session.config.seed)
     path = session.folder / FILE
-    known = open_supernet(session, allowed)
+    known = open_supernet(session)
     if known is not None:
         return known
     macs = sum(cost(g, session.gates.size).macs for g in allowed.largest) // len(allowed.largest)
@@ -179,10 +179,9 @@ def train_supernet(session: Session, seconds: float | None) -> Supernet:
     return supernet
 
 
-def open_supernet(session: Session, allowed: Allowed | None = None) -> Supernet | None:
+def open_supernet(session: Session) -> Supernet | None:
     """The study's trained supernet; None where there is none that fits."""
-    allowed = allowed or Allowed(session.space, session.gates, session.config.seed)
-    supernet = Supernet(session.space, allowed.largest[0])
+    supernet = Supernet(session.space, session.space.smallest)
     try:
         supernet.load_state_dict(load_file(session.folder / FILE))
     except (OSError, SafetensorError, RuntimeError):

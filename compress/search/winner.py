@@ -112,8 +112,8 @@ def _train_out(session: Session, row: Record) -> dict[str, Any] | None:
     config = session.config
     epochs = _planned_epochs(session, row)
     own = session.folder / "networks" / f"{row.number}.safetensors"
-    # Where candidates inherit, the winner does of itself: fresh weights may not come as far.
-    parent = load(own) if config.inherit and own.is_file() else None
+    # Where a candidate inherited, it does so of itself: fresh weights may not come as far.
+    parent = load(own) if (config.inherit or row.cut) and own.is_file() else None
     trainer = session.trainer(row.open_genotype(), epochs, parent=parent)
     path = session.checkpoint(f"final-{row.hash}")
     trainer.load_state(path)

@@ -15,11 +15,20 @@ from hypothesis import strategies as st
 from compress.cost import cost
 from compress.errors import CompressError
 from compress.models import load
-from compress.search import SearchConfig, oneshot, run, search, supernet
+from compress.search import SearchConfig, candidate, oneshot, run, scores, search, supernet
 from compress.search.events import Events
 from compress.search.gates import Gates
-from compress.search.oneshot import SCORES, Score, describe, expectation, score_candidates, spread
-from compress.search.records import records, study_config
+from compress.search.oneshot import score_candidates
+from compress.search.records import Record, Rung, records, study_config
+from compress.search.scores import FILE as SCORES
+from compress.search.scores import (
+    Score,
+    correlation,
+    describe,
+    expectation,
+    most_promising,
+    telling,
+)
 from compress.search.store import find_study
 from compress.search.supernet import FILE, Allowed, open_supernet
 from compress.space import load_space
@@ -72,25 +81,27 @@ def test_a_study_trains_one_network_and_scores_many(done, options):
     assert result.complete
     assert result.trials == 5
     lines = (out / "s" / SCORES).read_text().splitlines()
-    scores = [json.loads(line) for line in lines]
-    assert len(scores) == 12 == result.one_shot["scored"]
-    assert len({score["hash"] for score in scores}) == 12
+    scored = [json.loads(line) for line in lines]
+    assert len(scored) == 12 == result.one_shot["scored"]
+    assert len({score["hash"] for score in scored}) == 12
     space = load_space(options["space"])
-    for score in scores:
+    for score in scored:
         genotype = space.genotype(score["values"])
         assert score["values"]["norm"] == "all"
         assert (score["params"], score["macs"]) == cost(genotype, (32, 48))[:2]
         assert score["params"] <= BUDGET
         assert 0 <= score["delta1"] <= 1
-    # What was trained alone was scored before, and all of it counts for the correlation.
+    # What was trained was scored before; what was trained alone counts for the correlation.
     rows = records(find_study("s", out))
-    assert {row.hash for row in rows} <= {score["hash"] for score in scores}
+    assert {row.hash for row in rows} <= {score["hash"] for score in scored}
     assert all(row.state == "complete" for row in rows)
-    assert result.one_shot["trained"] == 5
+    assert [row.cut for row in rows] == [False, False, False, True, True]
+    assert (result.one_shot["trained"], result.one_shot["cut"]) == (3, 2)
     assert -1 <= result.one_shot["spearman"] <= 1
     assert "12 candidates scored" in describe(result.one_shot)
     page = (out / "s" / "index.html").read_text()
-    assert "12 candidates scored as slices of one trained network, 5 of them" in page
+    assert "12 candidates scored as slices of one trained network, 3 of them" in page
+    assert "2 cut out of it and trained on" in page
     assert f"Spearman {result.one_shot['spearman']:.2f}".replace("-", "−") in page
     assert load(result.best["model"]).genotype.values["norm"] == "all"
 
@@ -161,27 +172,98 @@ def test_candidates_for_the_sandwich_pass_the_gates():
     assert [g.values["stem"] for g in everything.largest] == [24]
 
 
-def scored(*delta1):
+def slices(*delta1):
     return [Score({}, f"{i}", 10 * i, 100, d1) for i, d1 in enumerate(delta1)]
 
 
 def test_candidates_trained_alone_are_spread_over_the_scores():
-    found = spread(scored(0.1, 0.9, 0.5, 0.3, 0.7), 3)
-    assert [score.delta1 for score in found] == [0.9, 0.5, 0.1]
-    assert len(spread(scored(0.1, 0.2), 8)) == 2
+    left, told = slices(0.1, 0.9, 0.5, 0.3, 0.7), []
+    while left:
+        score = telling(left, told)
+        left.remove(score)
+        told.append(score.delta1)
+    assert told == [0.9, 0.1, 0.5, 0.7, 0.3]
+
+
+def record(number, name, params, delta1, cut=False, state="complete"):
+    rung = Rung(1, delta1, 30.0, 1.0)
+    return Record(number, state, name, params, 100, 100, (rung,), cut=cut)
+
+
+def test_the_most_promising_candidate_is_small_and_likely_to_pass():
+    gate, known = 0.7, [(0.7, 0.7), (0.6, 0.6), (0.8, 0.8)]
+    small_and_poor, small, large = (
+        Score({}, "poor", 10_000, 10**6, 0.6),
+        Score({}, "small", 20_000, 10**6, 0.74),
+        Score({}, "large", 80_000, 10**6, 0.75),
+    )
+    left = [small_and_poor, small, large]
+    assert most_promising(left, known, gate, "depthnet-nano", None) is small
+    # Where all that would pass are no gain, the likeliest to pass.
+    leader = Record(0, "complete", "x", 1, 1, 1, (Rung(1, 0.9, 99.0, 1.0),))
+    assert most_promising(left, known, gate, "depthnet-nano", leader) is large
+
+
+def test_only_what_began_from_fresh_weights_counts_for_the_correlation():
+    scored = slices(0.1, 0.2, 0.3, 0.4)
+    rows = [record(i, f"{i}", 10, 0.5 + i / 10) for i in range(3)]
+    rows += [record(3, "3", 10, 0.0, cut=True), record(4, "other", 10, 0.0)]
+    found = correlation(scored, rows)
+    assert found == {"scored": 4, "trained": 3, "cut": 1, "spearman": 1.0, "kendall": 1.0}
+    assert "too few trained alone (2)" in describe(correlation(scored, rows[:2]))
+
+
+def test_what_a_study_is_given_to_try_first_is_scored_first(options, tmp_path, monkeypatch):
+    space = load_space(options["space"]).restricted({"norm": "all"})
+    given = space.genotype(dict(space.smallest.values))
+    handed = []
+
+    def fill(study, *_):
+        if not study.get_trials():
+            study.enqueue_trial(dict(given.values))
+
+    inner = candidate._parent
+
+    def spied(session, trial, genotype):
+        parent = inner(session, trial, genotype)
+        handed.append((genotype.hash, parent))
+        return parent
+
+    monkeypatch.setattr(run, "fill_queue", fill)
+    monkeypatch.setattr(candidate, "_parent", spied)
+    result = search(study="s", out=tmp_path, **options | {"trials": 4})
+    first = json.loads((tmp_path / "s" / SCORES).read_text().splitlines()[0])
+    assert first["hash"] == given.hash == handed[0][0]
+    assert result.one_shot["trained"] == 3
+    # Three begin with fresh weights; the fourth with those of the trained supernet.
+    assert [parent is None for _, parent in handed] == [True, True, True, False]
+    study = find_study("s", tmp_path)
+    session = run._session(
+        "s", tmp_path / "s", SearchConfig.from_dict(study_config(study), "test"), None,
+        time.monotonic(), Events(),
+    )  # fmt: skip
+    row = next(row for row in records(study) if row.cut)
+    cut = open_supernet(session).cut(row.open_genotype())
+    for name, weight in cut.named_parameters():
+        assert weight.equal(dict(handed[3][1].named_parameters())[name])
 
 
 def test_what_slices_let_expect():
-    assert expectation([])(0.6) == 0.6
-    assert expectation([(0.5, 0.7)])(0.6) == pytest.approx(0.8)
+    assert expectation([])[0](0.6) == 0.6
+    assert expectation([(0.5, 0.7)])[0](0.6) == pytest.approx(0.8)
     many = [(x / 100, 0.3 + 0.5 * x / 100) for x in range(20, 80)]
-    assert expectation(many)(0.5) == pytest.approx(0.55, abs=0.01)
-    assert expectation(many)(0.9) == pytest.approx(0.75, abs=0.02)
+    expect, spread = expectation(many)
+    assert expect(0.5) == pytest.approx(0.55, abs=0.01)
+    assert expect(0.9) == pytest.approx(0.75, abs=0.02)
+    assert spread == scores.SPREAD
+    noisy = [(x, y + (0.1 if i % 2 else -0.1)) for i, (x, y) in enumerate(many)]
+    assert expectation(noisy)[1] == pytest.approx(0.1, abs=0.01)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=12), st.floats(0, 1))
 def test_expectations_rise_and_are_shares(pairs, delta1):
-    expect = expectation(pairs)
+    expect, spread = expectation(pairs)
+    assert spread > 0
     assert 0 <= expect(delta1) <= 1
     assert expect(delta1) <= expect(min(1.0, delta1 + 0.1))
 
@@ -206,7 +288,7 @@ def test_a_line_cut_off_is_scored_again(copied, options):
     path = copied / "s" / SCORES
     good = path.read_text()
     path.write_text(good[:-30])
-    assert len(oneshot._read(path)) == 11
+    assert len(scores.read_scores(path)) == 11
     assert path.read_text().endswith("}\n")
     search(study="s", out=copied, **options)
     assert path.read_text() == good
