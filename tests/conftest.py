@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from compress.models.timm_ import complete_torchvision
 
 # torchmetrics imports torchvision, as timm does.
 complete_torchvision()
+
+# How long an example takes is the machine's business, which may have others to see to.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 TINY_SPACE = """
 name = "tiny"

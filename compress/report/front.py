@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from compress.errors import CompressError
 from compress.report.findings import Findings
 from compress.report.words import number
-from compress.search.records import Record
+from compress.search.records import Record, undominated
 
 # A cost, to be small, and d1, to be large.
 Point = tuple[float, float]
@@ -44,11 +44,7 @@ def pareto(points: Iterable[Point]) -> list[Point]:
     [(1, 0.5), (2, 0.8), (3, 0.9)]
     """
     known = [p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])]
-    kept: list[Point] = []
-    for point in sorted(known, key=lambda p: (p[0], -p[1])):
-        if not kept or point[1] > kept[-1][1]:
-            kept.append(point)
-    return kept
+    return undominated(known, lambda point: point)
 
 
 def hypervolume(points: Iterable[Point], reference: Point, *, log_cost: bool = False) -> float:

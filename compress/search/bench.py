@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from compress.errors import CompressError
 from compress.netscore import netscore
 from compress.search.probe import cost_shares
+from compress.search.records import undominated
 from compress.space import Genotype, SearchSpace, load_space
 
 if TYPE_CHECKING:
@@ -156,11 +157,7 @@ class Bench:
 
     def front(self) -> tuple[Trained, ...]:
         """The networks that no other beats in both d1 and MACs, cheapest first."""
-        kept: list[Trained] = []
-        for row in sorted(self.final, key=lambda row: (row.macs, -row.delta1)):
-            if not kept or row.delta1 > kept[-1].delta1:
-                kept.append(row)
-        return tuple(kept)
+        return tuple(undominated(self.final, lambda row: (row.macs, row.delta1)))
 
     @cached_property
     def noise(self) -> float:

@@ -157,7 +157,9 @@ def _parent(session: Session, trial: Trial, genotype: Genotype) -> DepthNet | No
         supernet = open_supernet(session) if trial.user_attrs.get(CUT) else None
         return supernet.cut(genotype) if supernet is not None else None
     if session.config.inherit:
-        return relative(session.space, session.folder / "networks", genotype)
+        return relative(
+            session.space, session.folder / "networks", genotype, records(session.study)
+        )
     return None
 
 

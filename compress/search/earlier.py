@@ -48,6 +48,7 @@ def warm_start(
     space: SearchSpace,
     gates: Gates,
     kept: Callable[[Path], Study | None],
+    own: str = "",
 ) -> WarmStart:
     """Choose from an earlier study: its best gated candidate and its fronts, as far as they fit.
 
@@ -58,11 +59,12 @@ def warm_start(
         space: what may be tried in this study.
         gates: what has to be passed before training in this study.
         kept: opens a folder without a database in which a study lies as text; None for another.
+        own: the name of the study that begins, which is no answer to what there is.
 
     Raises:
         CompressError: there is no such study, it finished nothing, or nothing of it fits.
     """
-    study = _opened(word, out, storage, kept)
+    study = _opened(word, out, storage, kept, own)
     found = _best_of(study)
     if not found:
         raise CompressError(
@@ -137,8 +139,11 @@ def fill_queue(
 
 
 def _opened(
-    word: str, out: Path, storage: str | None, kept: Callable[[Path], Study | None]
+    word: str, out: Path, storage: str | None, kept: Callable[[Path], Study | None], own: str
 ) -> Study:
+    there = [name for name in study_names(out) if name != own]
+    if word == own:
+        raise unknown("study for --warm-start", word, there, f"looked in {out}/")
     path = Path(word).expanduser()
     if "/" not in word and word != "." and path.suffix != ".db":
         path = out / word
@@ -150,7 +155,7 @@ def _opened(
         if text is not None:
             return text
         if path.parent == out:
-            raise unknown("study for --warm-start", word, study_names(out), f"looked in {out}/")
+            raise unknown("study for --warm-start", word, there, f"looked in {out}/")
         raise CompressError(
             f"--warm-start {word}: there is no study; give the name of one under --out, or the "
             f"path of a study's folder or of its {DATABASE}"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from compress.space import Genotype
+
+Row = TypeVar("Row")
 
 # User attributes of a study.
 CONFIG, REFUSED, FINAL, PROTOCOL = "config", "refused", "final", "protocol"
@@ -145,11 +148,24 @@ def front(rows: Iterable[Record], cost: str = "macs") -> list[Record]:
     ``cost`` is "macs", "params" or "latency_ms"; records that lack it are left out.
     """
     known = [r for r in rows if r.state == "complete" and getattr(r, cost) is not None]
-    known.sort(key=lambda r: (getattr(r, cost), -(r.delta1 or 0.0), r.number))
-    kept: list[Record] = []
-    for row in known:
-        if not kept or (row.delta1 or 0.0) > (kept[-1].delta1 or 0.0):
+    known.sort(key=lambda r: r.number)
+    return undominated(known, lambda r: (getattr(r, cost), r.delta1 or 0.0))
+
+
+def undominated(rows: Iterable[Row], place: Callable[[Row], tuple[float, float]]) -> list[Row]:
+    """The rows that no other beats in both, cheapest first; of equal ones the first is kept.
+
+    Args:
+        rows: anything.
+        place: a row's cost, to be small, and its d1, to be large; both finite.
+    """
+    placed = sorted(((place(row), row) for row in rows), key=lambda one: (one[0][0], -one[0][1]))
+    kept: list[Row] = []
+    most = -math.inf
+    for (_, delta1), row in placed:
+        if delta1 > most:
             kept.append(row)
+            most = delta1
     return kept
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from compress.errors import CompressError
 from compress.models import DepthNet, load
+from compress.search.records import Record
 from compress.space import Genotype, SearchSpace
 
 
@@ -37,16 +38,16 @@ def nearest(space: SearchSpace, genotype: Genotype, others: Iterable[Genotype]) 
     return min(others, key=lambda other: distance(space, genotype, other))
 
 
-def relative(space: SearchSpace, folder: Path, genotype: Genotype) -> DepthNet | None:
-    """The nearest of the networks kept in a study's folder; None where there is none.
-
-    Only their headers say what they are, so all are opened: they are few and small.
-    """
-    found: dict[Genotype, DepthNet] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+def relative(
+    space: SearchSpace, folder: Path, genotype: Genotype, rows: Iterable[Record]
+) -> DepthNet | None:
+    """The nearest of the networks kept in a study's folder by trial; None where there is none."""
+    kept = {path.stem for path in folder.glob("*.safetensors")}
+    there = {row.open_genotype(): row.number for row in rows if str(row.number) in kept}
+    while there:
+        number = there.pop(nearest(space, genotype, there))
         try:
-            network = load(path)
+            return load(folder / f"{number}.safetensors")
         except CompressError:  # replaced or dropped by another worker meanwhile
             continue
-        found[network.genotype] = network
-    return found[nearest(space, genotype, found)] if found else None
+    return None

@@ -166,7 +166,7 @@ def search(
         # A new study's database is not asked: a connection to it would outlive its being discarded.
         if config.warm_start is not None and not (stored and has_trials(name, database)):
             word = config.warm_start
-            earlier = warm_start(word, Path(out), storage, space, gates, _kept)
+            earlier = warm_start(word, Path(out), storage, space, gates, _kept, name)
     except CompressError:
         discard_if_new(folder)
         raise

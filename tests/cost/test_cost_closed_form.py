@@ -73,7 +73,7 @@ def on_meta(genotype: Genotype) -> DepthNet:
 
 
 @EACH_SPACE
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=st.integers(0, 10**6), size=sizes)
 def test_closed_form_is_what_runs(name: str, seed: int, size: tuple[int, int]) -> None:
     genotype = SPACES[name].sample(seed)
@@ -152,7 +152,6 @@ def any_operator(draw: st.DrawFn) -> Operator:
     )
 
 
-@settings(deadline=None)
 @given(ops=st.lists(any_operator(), max_size=8))
 def test_totals_are_the_sums_of_properties(ops: list[Operator]) -> None:
     assert totals(ops) == (

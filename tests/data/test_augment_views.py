@@ -79,7 +79,7 @@ def test_flip_takes_labels_and_points_along() -> None:
     assert view.pairs.valid.all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**31),
     zoom=st.floats(0.3, 1),
@@ -113,7 +113,7 @@ def test_points_go_where_a_bright_spot_goes(seed, zoom, rotation, flip, where) -
         assert float((channel * x).sum() / mass) == pytest.approx(float(u), abs=0.01)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**31),
     zoom=st.floats(0.2, 1),
@@ -151,7 +151,7 @@ def test_pairs_that_were_not_valid_stay_so() -> None:
     assert view.pairs is not None and view.pairs.valid.tolist() == [[True, False]]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**31),
     zoom=st.floats(0.2, 1),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.data import Arrays, Frames, Sample, Subset, open_data, resized
@@ -75,7 +75,6 @@ def slow_resize(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 SIDES = st.integers(1, 13)
 
 
-@settings(deadline=None)
 @given(SIDES, SIDES, SIDES, SIDES, st.floats(0, 1), st.integers(0, 999))
 def test_depth_follows_the_rule(
     height: int, width: int, rows: int, columns: int, density: float, seed: int

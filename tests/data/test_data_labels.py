@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -112,7 +112,6 @@ def test_palette_images_hold_numbers(tmp_path: Path) -> None:
 SIDES = st.integers(1, 13)
 
 
-@settings(deadline=None)
 @given(SIDES, SIDES, SIDES, SIDES, st.integers(0, 999))
 def test_a_class_is_that_of_the_pixel_whose_depth_is_taken(
     height: int, width: int, rows: int, columns: int, seed: int

@@ -110,7 +110,7 @@ def test_nearer_surface_wins_in_any_order() -> None:
 numbers = st.floats(-2.0, 2.0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(x=numbers, y=numbers, z=st.floats(-0.5, 9.0), radius=st.floats(0.1, 1.0))
 def test_screen_bounds_cut_nothing_off(x: float, y: float, z: float, radius: float) -> None:
     if x * x + y * y + z * z < (radius + 0.1) ** 2:

@@ -30,7 +30,7 @@ GROUND = {
 }  # fmt: skip
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=seeds, kind=kinds)
 def test_classes_agree_with_the_geometry(seed: int, kind: str) -> None:
     frame = render_scene(seed, kind, SMALL, labels=True)
@@ -49,7 +49,7 @@ def test_classes_agree_with_the_geometry(seed: int, kind: str) -> None:
     assert ((person > 0.1) & (person < 1.9)).all()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=seeds, kind=kinds)
 def test_the_picture_is_the_same_and_the_map_alone_too(seed: int, kind: str) -> None:
     plain, with_map = render_scene(seed, kind, SMALL), render_scene(seed, kind, SMALL, labels=True)
@@ -59,7 +59,7 @@ def test_the_picture_is_the_same_and_the_map_alone_too(seed: int, kind: str) -> 
     np.testing.assert_array_equal(scene_classes(seed, kind, SMALL), with_map.labels)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=seeds, kind=kinds)
 def test_other_sizes_show_the_same_classes(seed: int, kind: str) -> None:
     triple = scene_classes(seed, kind, (SMALL[0] * 3, SMALL[1] * 3))

@@ -30,7 +30,7 @@ KNOWN_OUTDOOR = (
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds, kind=kinds)
 def test_every_frame_is_usable(seed: int, kind: str) -> None:
     frame = render_scene(seed, kind, SMALL)
@@ -44,7 +44,7 @@ def test_every_frame_is_usable(seed: int, kind: str) -> None:
     assert 25 < frame.rgb.mean() < 235 and frame.rgb.std() > 8
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=seeds, kind=kinds)
 def test_same_seed_same_frame_and_same_scene_at_other_sizes(seed: int, kind: str) -> None:
     first, again = render_scene(seed, kind, SMALL), render_scene(seed, kind, SMALL)

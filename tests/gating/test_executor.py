@@ -124,7 +124,7 @@ class Drawn(nn.Module):
 KINDS = "conv concat add depthwise grouped squeeze shuffle pool shift bare pointwise".split()
 
 
-@settings(max_examples=14, deadline=None, derandomize=True)
+@settings(max_examples=14, derandomize=True)
 @given(
     st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 3)), min_size=3, max_size=6),
     st.sampled_from([0.25, 0.5, 0.75]),

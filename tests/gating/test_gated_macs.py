@@ -81,7 +81,7 @@ class Meets(nn.Module):
         return out
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     a=st.integers(8, 20),
     more=st.integers(0, 9),

@@ -25,7 +25,7 @@ def some(chance: torch.Generator, count: int) -> Tensor:
 
 
 @needs_compiler
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     kernel=st.tuples(st.integers(1, 5), st.integers(1, 7)),
     stride=st.integers(1, 3),
@@ -95,7 +95,7 @@ def test_more_channels_and_pixels_than_are_worked_on_at_once(size):
 
 
 @needs_compiler
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 4), st.integers(0, 1000))
 def test_a_gate_chooses_as_the_network_does(ins, blocks, block, seed):
     chance = torch.Generator().manual_seed(seed)

@@ -238,7 +238,6 @@ def test_xl_log_berhu(cap: float) -> None:
     assert float(make_loss("xl-log-berhu", cap)(pred, true, mask)) == pytest.approx(expected)
 
 
-@settings(deadline=None)
 @given(st.floats(1.0, 100.0))
 def test_inverse_transforms_undo_themselves(cap: float) -> None:
     depth = torch.linspace(max(0.01 * cap, 0.1), cap, 50, dtype=torch.float64)
@@ -275,7 +274,7 @@ def test_zero_at_the_truth_and_above_elsewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 1000),
     holes=st.floats(0.0, 1.0),

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -101,7 +101,6 @@ def test_fewer_nodes_than_the_grid() -> None:
     assert 0 < float(value) < 4
 
 
-@settings(deadline=None)
 @given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
 def test_pairwise_ignores_lengths(a: float, b: float) -> None:
     student, teacher = features(4, 2, 3, 4, 4), features(5, 2, 5, 4, 4)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -107,7 +107,6 @@ def test_ranking_stays_finite_where_the_exponential_does_not() -> None:
     assert z.grad.flatten().tolist() == [-1.0, 1.0]
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 1000),
     junk=st.sampled_from([0.0, -7.0, 1e30, math.nan, math.inf, -math.inf]),
@@ -291,7 +290,6 @@ def test_si_mse_is_silog_with_lambda_one() -> None:
     assert float(scale_invariant_mse(pred, true, mask)) == pytest.approx(float(expected))
 
 
-@settings(deadline=None)
 @given(scales=st.tuples(*[st.floats(0.2, 1000.0)] * 4), seed=st.integers(0, 100))
 @pytest.mark.parametrize("name", ["si-mse", "si-mse-grad"])
 def test_scales_of_prediction_and_truth_do_not_matter(

@@ -36,7 +36,7 @@ def test_against_torch_and_types(kind: torch.dtype) -> None:
     assert float(zero) == pytest.approx(float(F.cross_entropy(logits, there)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 100),
     holes=st.floats(0.0, 1.0),

@@ -28,7 +28,7 @@ def whole_space():
     return Supernet(SPACE, SPACE.sample(0))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10**6))
 def test_the_wiring_names_every_weight_of_a_network_once(seed):
     genotype = SPACE.sample(seed)
@@ -47,7 +47,7 @@ def test_the_wiring_names_every_weight_of_a_network_once(seed):
     assert shapes == {name: p.shape[0] for name, p in network.named_parameters()}
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(0, 10**6))
 def test_a_slice_computes_what_the_network_cut_out_computes(whole_space, seed):
     genotype = SPACE.sample(seed)

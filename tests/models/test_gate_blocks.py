@@ -32,7 +32,7 @@ def kept_by_hand(row: list[float], active: int, block: int) -> list[float]:
     return [value if index in stays else 0.0 for index, value in enumerate(row)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_winners_by_hand(data: st.DataObject) -> None:
     block = data.draw(st.sampled_from([1, 2, 4]))

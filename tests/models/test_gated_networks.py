@@ -366,7 +366,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(described=st.builds(lambda a, b: GATES | {"gates": a} if b else a, JSON, st.booleans()))
 def test_any_gates_are_taken_or_refused(described: Any) -> None:
     with torch.device("meta"):

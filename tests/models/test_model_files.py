@@ -222,7 +222,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return save(trained(SPACE.smallest), path).read_bytes()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_any_changed_bytes(
     tmp_path_factory: pytest.TempPathFactory, whole: bytes, data: st.DataObject

@@ -114,7 +114,7 @@ def test_auxiliary_heads_fit_a_pruned_network() -> None:
     assert check_cut(model, copy_cut(model, keeps, groups), keeps, SIZE, groups) < 1e-9
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_any_choice_of_units(data: st.DataObject) -> None:
     keeps = {}

@@ -60,7 +60,7 @@ def test_a_cost_without_logarithm_is_told():
         knee([(-3.0, 0.5), (1.0, 0.6), (2.0, 0.7)])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(POINTS, st.integers(1, 60), st.integers(0, 20))
 def test_area_is_that_of_the_cells_counted_one_by_one(points, worst, least):
     cells = sum(
@@ -71,7 +71,7 @@ def test_area_is_that_of_the_cells_counted_one_by_one(points, worst, least):
     assert hypervolume(points, (worst, least / 20)) == pytest.approx(cells / 20)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(POINTS.filter(len), st.booleans())
 def test_area_is_optunas(points, log_cost):
     losses = np.array([(math.log10(c) if log_cost else c, -d1) for c, d1 in points])
@@ -80,7 +80,7 @@ def test_area_is_optunas(points, log_cost):
     assert hypervolume(points, (61.0, 0.0), log_cost=log_cost) == pytest.approx(wanted)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(POINTS)
 def test_front_is_what_no_other_beats(points):
     kept = [
@@ -101,7 +101,7 @@ def test_a_hand_worked_knee():
     assert knee([(1.0, 0.0), (10.0, 0.5), (100.0, 0.75), (10000.0, 1.0)]) == (10.0, 0.5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(SPREAD)
 def test_knee_is_furthest_from_the_line(points):
     front = pareto(points)
@@ -121,7 +121,7 @@ def test_knee_is_furthest_from_the_line(points):
         assert far[front.index(found)] == pytest.approx(far.max(), abs=1e-8)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(SPREAD, st.floats(1e-3, 1e3))
 def test_knee_does_not_depend_on_the_unit_of_cost(points, unit):
     front = pareto(points)

@@ -34,7 +34,7 @@ def unpacked(text: str):
     return json.loads(gzip.decompress(base64.b64decode(text, validate=True)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(JSON)
 def test_packed_data_comes_back_and_holds_no_markup(value):
     text = packed(value)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from compress.errors import CompressError
 from compress.models import build, save
 from compress.search import search
-from compress.search.records import records
+from compress.search.records import Record, records
 from compress.search.relatives import distance, nearest, relative
 from compress.search.store import find_study
 from compress.space import load_space
@@ -32,14 +32,20 @@ def test_distance_is_symmetric_and_zero_for_one_network_alone(one, other):
 
 
 def test_the_nearest_of_what_is_kept_is_opened(tmp_path):
-    assert relative(SPACE, tmp_path, SPACE.smallest) is None
+    assert relative(SPACE, tmp_path, SPACE.smallest, []) is None
     others = [SPACE.sample(seed) for seed in range(6)]
     for number, genotype in enumerate(others):
         save(build(genotype, seed=0), tmp_path / f"{number}.safetensors")
+    # Torn, or dropped meanwhile.
     (tmp_path / "9.safetensors").write_bytes(b"torn")
+    networks = [*others, SPACE.sample(15), SPACE.sample(12)]
+    rows = [
+        Record(number, "complete", "", 1, 1, 1, genotype=genotype.to_json())
+        for number, genotype in zip([*range(6), 9, 10], networks, strict=True)
+    ]
     for seed in range(10, 20):
         wanted = SPACE.sample(seed)
-        found = relative(SPACE, tmp_path, wanted).genotype
+        found = relative(SPACE, tmp_path, wanted, rows).genotype
         least = min(distance(SPACE, wanted, other) for other in others)
         assert distance(SPACE, wanted, found) == least
         assert found == nearest(SPACE, wanted, [found, *others])

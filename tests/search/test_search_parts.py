@@ -6,7 +6,7 @@ import itertools
 
 import optuna
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.cost import cost
@@ -246,7 +246,6 @@ points = st.lists(
 class TestRecords:
     """Front, best and nearest miss."""
 
-    @settings(deadline=None)
     @given(points)
     def test_the_front_is_what_nothing_dominates(self, drawn):
         rows = [row(i, d / 100, macs=m, state=s) for i, (d, m, s) in enumerate(drawn)]

@@ -189,6 +189,9 @@ def test_a_study_begins_with_what_another_found(space, tiny_space, tiny_folder, 
     with pytest.raises(CompressError, match="did you mean first"):
         search(study="s", trials=1, **more | {"warm_start": "frist"})
     assert not (tmp_path / "s").exists()
+    with pytest.raises(CompressError, match=r"'s'.*first"):
+        search(study="s", trials=1, **more | {"warm_start": "s"})
+    assert not (tmp_path / "s").exists()
     result = search(study="s", trials=len(wanted), **more)
     assert [row.hash for row in records(find_study("s", tmp_path))] == wanted
     assert result.trials == len(wanted)

@@ -238,7 +238,7 @@ def mutations(draw: st.DrawFn) -> Any:
     return data
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=mutations())
 def test_mutated_genotypes_are_refused_or_sound(data: Any) -> None:
     for read in (lambda: Genotype.from_dict(data), lambda: Genotype.from_json(json.dumps(data))):
@@ -251,14 +251,12 @@ def test_mutated_genotypes_are_refused_or_sound(data: Any) -> None:
         assert size.params > 0 and size.macs_all > size.macs > 0
 
 
-@settings(deadline=None)
 @given(text=st.text())
 def test_any_text_is_refused(text: str) -> None:
     with pytest.raises(CompressError):
         Genotype.from_json(text)
 
 
-@settings(deadline=None)
 @given(data=anything)
 def test_anything_else_is_refused(data: Any) -> None:
     with pytest.raises(CompressError):

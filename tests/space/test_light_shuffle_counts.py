@@ -84,7 +84,7 @@ def test_segmentation_is_counted() -> None:
     assert extra == 16 * 19 * 160 * 528
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 10**6),
     size=st.tuples(st.integers(16, 130), st.integers(16, 130)),

@@ -5,7 +5,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_toml import TINY
 
@@ -43,7 +43,6 @@ def test_sample_is_the_same_for_the_same_seed() -> None:
     assert len({one.sample(seed).hash for seed in range(200)}) == 200
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 2**63))
 def test_any_seed_draws_a_valid_network(seed: int) -> None:
     space = SPACES["depthnet-nano"]

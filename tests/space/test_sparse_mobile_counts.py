@@ -105,7 +105,7 @@ def test_expansion_is_near_what_is_asked(channels: int, ratio: float) -> None:
     assert got <= 8 or got - channels * ratio <= 8
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10**6), size=st.tuples(st.integers(16, 130), st.integers(16, 130)))
 def test_closed_form_is_what_runs(seed: int, size: tuple[int, int]) -> None:
     genotype = SPACE.sample(seed)

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.data import Arrays, open_data, resized
@@ -42,7 +42,6 @@ def test_a_share_is_spread_evenly_and_always_the_same(frames, share, least, seed
     assert (spread(frames, share, least, seed) == found).all()
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 30), st.integers(1, 9), st.lists(st.integers(1, 3), min_size=1, max_size=4),
     st.randoms(use_true_random=False),

@@ -203,7 +203,7 @@ class TestAugment:
         torch.testing.assert_close(flipped, image.flip(-1), atol=1e-5, rtol=0)
         torch.testing.assert_close(mirrored, depth_m.flip(-1))
 
-    @settings(deadline=None, max_examples=25)
+    @settings(max_examples=25)
     @given(
         seed=st.integers(0, 2**31),
         zoom=st.floats(0.2, 1),
