@@ -76,9 +76,12 @@ def one_shot(session: Session, workers: int, remake: Callable[[Events], Session]
     seconds = None if minutes is None else minutes * 60
     try:
         supernet = train_supernet(session, seconds and SUPERNET_SHARE * seconds)
-        scores = score_candidates(
-            session, supernet, workers, remake, CANDIDATES, seconds and SCORING_SHARE * seconds
-        )
+        if seconds is not None and records(session.study):
+            scores = read_scores(session.folder / FILE)  # their share of the minutes is used up
+        else:
+            scores = score_candidates(
+                session, supernet, workers, remake, CANDIDATES, seconds and SCORING_SHARE * seconds
+            )
     except StoppedError:
         return
     trials = session.config.trials or (TRAINED if minutes is None else None)

@@ -210,7 +210,8 @@ def _planned(session: Session, allowed: Allowed, seconds: float | None) -> int:
         return int(known)
     epochs = EPOCHS
     if seconds is not None:
-        trainer, sandwich = _trainer(session, allowed, 1)
+        # With few images an epoch is a step.
+        trainer, sandwich = _trainer(session, allowed, STEPS + 2)
         sandwich.alone = 0
         sandwich.take(trainer)
         times: list[float] = []

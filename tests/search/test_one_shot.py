@@ -119,6 +119,15 @@ def test_an_interrupted_study_ends_as_an_uninterrupted_one(done, options, tmp_pa
     assert search(study="s", out=tmp_path, **options).best == resumed.best
 
 
+def test_a_study_bounded_in_time_scores_no_more_once_it_trains(options, tmp_path, monkeypatch):
+    monkeypatch.setattr(oneshot, "CANDIDATES", 6)
+    first = search(study="s", out=tmp_path, **options | {"minutes": 30.0, "trials": 3})
+    assert first.one_shot["scored"] == 6
+    monkeypatch.setattr(oneshot, "CANDIDATES", 12)
+    again = search(study="s", out=tmp_path, **options | {"minutes": 30.0, "trials": 4})
+    assert (again.trials, again.one_shot["scored"]) == (4, 6)
+
+
 def test_two_processes_score_as_one_does(done, copied):
     (copied / "s" / SCORES).unlink()
     config = SearchConfig.from_dict(study_config(find_study("s", copied)), "test")
