@@ -183,7 +183,9 @@ def draw(results: list[Done], minutes: float, stem: Path) -> None:
     axes.set_xlabel("Minutes on one core")
     axes.set_ylabel("Best NetScore that passes")
     axes.set_xlim(0, minutes)
-    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    handles: dict[str, Any] = {}
+    for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+        handles.setdefault(label, handle)
     figure.legend(
         handles.values(), handles.keys(), loc="lower center", ncols=len(handles), frameon=False,
         fontsize=6.5, bbox_to_anchor=(0.53, 0.0), handlelength=1.8, columnspacing=1.2,
