@@ -121,6 +121,7 @@ def test_an_interrupted_study_ends_as_an_uninterrupted_one(done, options, tmp_pa
 
 def test_a_study_bounded_in_time_scores_no_more_once_it_trains(options, tmp_path, monkeypatch):
     monkeypatch.setattr(oneshot, "CANDIDATES", 6)
+    monkeypatch.setattr(supernet, "MOST", 5)
     first = search(study="s", out=tmp_path, **options | {"minutes": 30.0, "trials": 3})
     assert first.one_shot["scored"] == 6
     monkeypatch.setattr(oneshot, "CANDIDATES", 12)
