@@ -46,7 +46,7 @@ from compress.search.records import (
 )
 from compress.search.rungs import FIDELITIES, parts
 from compress.search.sampler import SAMPLERS, GatedSampler, hush_optuna
-from compress.search.session import Session
+from compress.search.session import SECONDS, Session
 from compress.search.store import (
     check_name,
     discard_if_new,
@@ -170,9 +170,10 @@ def search(
     except CompressError:
         discard_if_new(folder)
         raise
-    optuna.create_study(
+    begun = optuna.create_study(
         study_name=name, storage=database, direction="maximize", load_if_exists=True
     )
+    began -= float(begun.user_attrs.get(SECONDS, 0.0))
     remake = partial(_session, name, folder, config, storage, began)
     with _signals() as stop, live_study(name, Path(out), storage, live, events.note):
         session = remake(events, stop)

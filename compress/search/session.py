@@ -33,7 +33,9 @@ SECONDS = "seconds"  # user attribute: the study's wall-clock over all its sessi
 class Session:
     """A study being worked on.
 
-    ``stop`` is set to end it soon; ``deadline`` (monotonic seconds) ends what runs at present.
+    ``began`` (monotonic seconds) is when this session did, less what earlier ones took: the same in
+    all processes. ``stop`` is set to end the study soon; ``deadline`` (monotonic seconds) ends what
+    runs at present.
     """
 
     study: Study
@@ -68,7 +70,6 @@ class Session:
         for size in {part.size for part in self.parts} - {self.gates.size}:
             told = self.events.reading(f"training images at {size[0]}x{size[1]}")
             self._smaller[size] = (resized(frames, size, progress=told), self.scorer.at(size))
-        self._earlier = float(self.study.user_attrs.get(SECONDS, 0.0))
 
     def scorer_of(self, frames: Frames, split: str) -> Scorer:
         """A scorer of one split under the study's protocol."""
@@ -134,11 +135,11 @@ class Session:
     def end(self) -> float:
         """When the study's minutes are over, in monotonic seconds."""
         minutes = self.config.minutes
-        return float("inf") if minutes is None else self.began + minutes * 60 - self._earlier
+        return float("inf") if minutes is None else self.began + minutes * 60
 
     def tick(self) -> None:
         """Store how long the study has run."""
-        self.study.set_user_attr(SECONDS, self._earlier + time.monotonic() - self.began)
+        self.study.set_user_attr(SECONDS, time.monotonic() - self.began)
 
     def status(self, rows: Sequence[Record]) -> None:
         """Tell the watcher where the study stands; other processes' refusals are read in."""

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -127,6 +128,17 @@ def test_a_study_bounded_in_time_scores_no_more_once_it_trains(options, tmp_path
     monkeypatch.setattr(oneshot, "CANDIDATES", 12)
     again = search(study="s", out=tmp_path, **options | {"minutes": 30.0, "trials": 4})
     assert (again.trials, again.one_shot["scored"]) == (4, 6)
+
+
+def test_all_processes_know_the_same_end(copied):
+    """One that joins later does not count what the study has run meanwhile twice."""
+    config = SearchConfig.from_dict(study_config(find_study("s", copied)), "test")
+    config = replace(config, minutes=10.0)
+    began = time.monotonic() - 100
+    remake = partial(run._session, "s", copied / "s", config, None, began)
+    first = remake(Events())
+    first.tick()
+    assert remake(Events()).end == first.end == began + 600
 
 
 def test_two_processes_score_as_one_does(done, copied):
