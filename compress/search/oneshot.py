@@ -44,7 +44,6 @@ from compress.train.recipe import Recipe
 CANDIDATES = 1000  # scored, where time allows
 UNIFORM = 60  # of them are drawn, before the others are evolved
 POPULATION = 50
-TRAINED = 50  # candidates trained, where neither trials nor minutes say how many
 IMAGES = 64  # from which a slice's norms take their statistics
 # Shares of a study's minutes; what the winner's training does not need is for candidates.
 SUPERNET_SHARE, SCORING_SHARE = 0.3, 0.1
@@ -84,8 +83,7 @@ def one_shot(session: Session, workers: int, remake: Callable[[Events], Session]
             )
     except StoppedError:
         return
-    trials = session.config.trials or (TRAINED if minutes is None else None)
-    run_candidates(session, workers, remake, trials)
+    run_candidates(session, workers, remake)
     session.study.set_user_attr(ONE_SHOT, correlation(scores, records(session.study)))
 
 

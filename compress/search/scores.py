@@ -91,10 +91,8 @@ def telling(left: Sequence[Score], told: Sequence[float]) -> Score:
 
 def pairs(scores: Sequence[Score], rows: Sequence[Record]) -> list[tuple[float, float]]:
     """d1 as a slice and trained, of those cut out; of all, as long as these are few."""
-    known = {score.hash: score.delta1 for score in scores}
-    done = [row for row in rows if row.state == "complete" and row.hash in known]
-    cut = [row for row in done if row.cut]
-    return [(known[row.hash], row.delta1 or 0.0) for row in (cut if len(cut) > 2 else done)]
+    cut = _both(scores, [row for row in rows if row.cut])
+    return cut if len(cut) > 2 else _both(scores, rows)
 
 
 def most_promising(
@@ -143,9 +141,8 @@ def expectation(known: Sequence[tuple[float, float]]) -> tuple[Callable[[float],
 
 def correlation(scores: Sequence[Score], rows: Sequence[Record]) -> dict[str, Any]:
     """Rank correlation of the supernet's d1 with that of the same candidates trained alone."""
-    known = {score.hash: score.delta1 for score in scores}
-    alone = [r for r in rows if r.state == "complete" and r.hash in known and not r.cut]
-    mine, theirs = [known[row.hash] for row in alone], [row.delta1 or 0.0 for row in alone]
+    alone = _both(scores, [row for row in rows if not row.cut])
+    mine, theirs = [pair[0] for pair in alone], [pair[1] for pair in alone]
     ranks = (spearman(mine, theirs), kendall(mine, theirs)) if len(alone) > 2 else (np.nan,) * 2
     return {
         "scored": len(scores),
@@ -154,6 +151,16 @@ def correlation(scores: Sequence[Score], rows: Sequence[Record]) -> dict[str, An
         "spearman": None if np.isnan(ranks[0]) else ranks[0],
         "kendall": None if np.isnan(ranks[1]) else ranks[1],
     }
+
+
+def _both(scores: Sequence[Score], rows: Sequence[Record]) -> list[tuple[float, float]]:
+    """d1 as a slice and trained, of the candidates that were both."""
+    known = {score.hash: score.delta1 for score in scores}
+    return [
+        (known[row.hash], row.delta1 or 0.0)
+        for row in rows
+        if row.state == "complete" and row.hash in known
+    ]
 
 
 def describe(found: dict[str, Any]) -> str:

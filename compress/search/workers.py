@@ -14,7 +14,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from multiprocessing.synchronize import Lock as ProcessLock
 from typing import Any
 
@@ -46,7 +45,6 @@ def run_candidates(
     session: Session,
     workers: int,
     remake: Callable[[Events], Session],
-    trials: int | None = None,
 ) -> None:
     """Train candidates until their number, the time for them or the space is used up.
 
@@ -54,10 +52,7 @@ def run_candidates(
         session: the study in this process.
         workers: processes to train in; 1 trains here.
         remake: makes the same session in another process; a picklable function of its events.
-        trials: how many in all, where not as many as the study wants.
     """
-    if trials is not None:
-        session.config = replace(session.config, trials=trials)
     if workers <= 1:
         work(session, contextlib.nullcontext())
         return
@@ -70,7 +65,7 @@ def run_candidates(
     processes = [
         context.Process(
             target=_worker,
-            args=(remake, stop, lock, messages, threads, os.getpid(), trials),
+            args=(remake, stop, lock, messages, threads, os.getpid()),
             daemon=True,
         )
         for _ in range(workers)
@@ -147,7 +142,6 @@ def _worker(
     messages: Any,
     threads: int,
     parent: int,
-    trials: int | None,
 ) -> None:
     """Work on the study in this process until told to stop, or until the parent is gone."""
     # Ctrl-C reaches the whole process group; the parent alone decides what it means.
@@ -155,8 +149,6 @@ def _worker(
     torch.set_num_threads(threads)
     try:
         session = remake(_Relay(messages))
-        if trials is not None:
-            session.config = replace(session.config, trials=trials)
 
         def watch() -> None:
             while not stop.value and os.getppid() == parent:
